@@ -1,0 +1,40 @@
+"""`fcn COMMAND ...`: every command of the project under one name. Each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": ("reference.train", "train a recipe, stage by stage"),
+    "evaluate": ("reference.evaluate", "the paper's four metrics on a data set"),
+    "infer": ("reference.infer", "segment one image with PyTorch"),
+    "export": ("export.to_onnx", "write a net as ONNX and verify it"),
+    "segment": ("runtime.segment", "label maps of images and folders, without torch"),
+    "latency": ("benchmarks.latency", "time every way to run the net"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: fcn COMMAND ...   (fcn COMMAND --help tells more)\n")
+        for name, (_, purpose) in COMMANDS.items():
+            print(f"  {name:<10} {purpose}")
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[name]
+    try:
+        command = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        print(f"error: fcn {name} needs {error.name}: pip install -r requirements.txt", file=sys.stderr)
+        return 2
+    return command.main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

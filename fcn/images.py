@@ -1,0 +1,86 @@
+"""Images and label maps, read and written with Pillow, as the authors did (its decoder decides the pixels)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fcn.cli import BadInput
+from fcn.files import atomic, existing
+
+VOID = 255
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """H x W x 3 uint8 RGB. Grey, palette and alpha images are converted; no EXIF rotation, no resizing.
+
+    Raises BadInput for a missing, empty, truncated or unknown file.
+    """
+    return np.asarray(_decode(path, "RGB"))
+
+
+def read_label(path: str | Path) -> np.ndarray:
+    """H x W uint8 class ids of a palette or grey image (VOC's palette PNG holds the ids themselves).
+
+    Raises BadInput for a broken file and for one that holds colours instead of ids.
+    """
+    image = _decode(path, None)
+    if image.mode not in ("P", "L", "1"):
+        raise BadInput(f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image")
+    return np.asarray(image).astype(np.uint8)
+
+
+def write_label(path: str | Path, label: np.ndarray, palette: np.ndarray) -> None:
+    """Write H x W uint8 ids as a palette PNG. palette: up to 256 x 3 uint8 RGB."""
+    image = Image.fromarray(np.ascontiguousarray(label, np.uint8), mode=None)
+    image.putpalette(np.ascontiguousarray(palette, np.uint8).tobytes())
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write H x W x 3 uint8 RGB; the format follows the suffix."""
+    with atomic(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image, np.uint8)).save(temporary)
+
+
+def voc_palette() -> np.ndarray:
+    """PASCAL VOC's 256 x 3 uint8 RGB palette: each id's bits are dealt to R, G, B from the highest bit down."""
+    ids = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((ids >> (3 * bit + channel)) & 1).astype(np.uint8) << (7 - bit)
+    return palette
+
+
+def colour(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """H x W ids as H x W x 3 uint8 RGB; ids beyond the palette (void) are white."""
+    table = np.full((256, 3), 255, np.uint8)
+    table[: min(len(palette), 256)] = palette[:256]
+    return table[label]
+
+
+def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """The image with every class but background (0) and void laid over it in its colour; H x W x 3 uint8."""
+    mixed = (1 - opacity) * image + opacity * colour(label, palette)
+    shown = ((label != 0) & (label != VOID))[..., None]
+    return np.where(shown, mixed.round(), image).astype(np.uint8)
+
+
+def _decode(path: str | Path, mode: str | None) -> Image.Image:
+    path = existing(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.convert(mode) if mode else image.copy()
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{path}: not an image that Pillow can read; convert or remove it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"{path}: {error}; reduce the image") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadInput(f"{path}: broken image ({error}); fetch it again") from error
