@@ -29,7 +29,9 @@ def read_label(path: str | Path) -> np.ndarray:
     """
     image = _decode(path, None)
     if image.mode not in ("P", "L", "1"):
-        raise BadInput(f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image")
+        raise BadInput(
+            f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image"
+        )
     return np.asarray(image).astype(np.uint8)
 
 

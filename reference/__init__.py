@@ -1,0 +1,35 @@
+"""Fully Convolutional Networks for Semantic Segmentation with Caffe's semantics, in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reference import fcn, surgery, trunks
+from reference.loss import softmax_loss
+from reference.net import Net, NetSpec
+from reference.solver import CaffeSGD
+
+NETS: dict[str, Callable[..., NetSpec]] = {
+    "vgg16": trunks.vgg16_classifier,
+    "voc-fcn32s": fcn.voc_fcn32s,
+    "voc-fcn16s": fcn.voc_fcn16s,
+    "voc-fcn8s": fcn.voc_fcn8s,
+    "voc-fcn8s-atonce": fcn.voc_fcn8s_atonce,
+}
+
+
+def build(name: str, **options: Any) -> Net:
+    """The net that the authors call `name`, as their solve.py has it before any weights are loaded.
+
+    Weights and biases are zero, deconvolutions bilinear, Scale layers at their factor.
+    options: classes, width, fc_width, learned (see `reference.fcn`). Raises ValueError for an unknown name.
+    """
+    if name not in NETS:
+        raise ValueError(f"no net {name!r}; there are {', '.join(NETS)}")
+    net = Net(NETS[name](**options))
+    surgery.interpolate(net)
+    return net
+
+
+__all__ = ["NETS", "CaffeSGD", "Net", "NetSpec", "build", "softmax_loss", "surgery"]
