@@ -17,7 +17,10 @@ class BadInput(Exception):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and keeps the line breaks of the example that every command gives."""
+    """Shows defaults where there are any, and keeps the line breaks of the example that every command gives."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
 
 
 def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:

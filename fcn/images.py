@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from fcn.cli import BadInput
 from fcn.files import atomic, existing
 
 VOID = 255
+MAX_PIXELS = 2**27  # a decoded image of 400 MB: Pillow's own guard only warns
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -29,9 +29,7 @@ def read_label(path: str | Path) -> np.ndarray:
     """
     image = _decode(path, None)
     if image.mode not in ("P", "L", "1"):
-        raise BadInput(
-            f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image"
-        )
+        raise BadInput(f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image")
     return np.asarray(image).astype(np.uint8)
 
 
@@ -76,13 +74,11 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: 
 def _decode(path: str | Path, mode: str | None) -> Image.Image:
     path = existing(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return image.convert(mode) if mode else image.copy()
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadInput(f"{path}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}; reduce it")
+            return image.convert(mode) if mode else image.copy()
     except UnidentifiedImageError as error:
         raise BadInput(f"{path}: not an image that Pillow can read; convert or remove it") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(f"{path}: {error}; reduce the image") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path}: broken image ({error}); fetch it again") from error

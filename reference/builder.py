@@ -113,14 +113,10 @@ class Builder:
 
     def max_pool(self, name: str, bottom: str, kernel: int = 2, stride: int = 2) -> str:
         """Max pooling."""
-        layer = Pooling(
-            name=name, bottoms=(bottom,), tops=(name,), kernel_size=square(kernel), stride=square(stride)
-        )
+        layer = Pooling(name=name, bottoms=(bottom,), tops=(name,), kernel_size=square(kernel), stride=square(stride))
         return self.add(layer)
 
-    def upscore(
-        self, name: str, bottom: str, classes: int, kernel: int, stride: int, learned: bool = False
-    ) -> str:
+    def upscore(self, name: str, bottom: str, classes: int, kernel: int, stride: int, learned: bool = False) -> str:
         """Bilinear upsampling as a deconvolution without bias; frozen unless `learned`."""
         return self.add(
             Deconvolution(

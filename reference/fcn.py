@@ -32,9 +32,7 @@ def voc_fcn32s(classes: int = 21, width: float = 1.0, fc_width: float | None = N
     return n.spec()
 
 
-def voc_fcn16s(
-    classes: int = 21, width: float = 1.0, fc_width: float | None = None, learned: bool = False
-) -> NetSpec:
+def voc_fcn16s(classes: int = 21, width: float = 1.0, fc_width: float | None = None, learned: bool = False) -> NetSpec:
     """FCN-16s: fc7's scores upsampled twice and added to pool4's, then upsampled 16 times.
 
     learned: the deconvolution inside the net learns (CVPR version); the last one stays bilinear.
@@ -69,9 +67,7 @@ def voc_fcn8s_atonce(
     return _fcn8s("voc-fcn8s-atonce", classes, width, fc_width, learned, at_once=True)
 
 
-def _fcn8s(
-    name: str, classes: int, width: float, fc_width: float | None, learned: bool, at_once: bool
-) -> NetSpec:
+def _fcn8s(name: str, classes: int, width: float, fc_width: float | None, learned: bool, at_once: bool) -> NetSpec:
     n, trunk, data, label = _start(name, width, fc_width)
     score_fr = n.conv("score_fr", trunk.fc7, classes, 1)
     upscore2 = n.upscore("upscore2", score_fr, classes, kernel=4, stride=2, learned=learned)

@@ -107,6 +107,11 @@ class Layer:
         """The top, from the bottoms (tensors shaped as in Caffe) and the layer's blobs."""
         raise NotImplementedError(f"{self.type} computes nothing")
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the layer writes over its bottom. `reference.net.Net` never lets it write over an input."""
+        return self.tops == self.bottoms
+
     def param(self, index: int) -> Param:
         """The multipliers of blob `index`; 1 and 1 where none are declared, as in Caffe."""
         return self.params[index] if index < len(self.params) else Param()
@@ -164,9 +169,7 @@ class Convolution(Window):
         return {name: filler for name, filler in pairs.items() if filler}
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
-        return (
-            (bottoms[0][0], self.num_output, *(self._size(bottoms[0][2 + axis], axis) for axis in (0, 1))),
-        )
+        return ((bottoms[0][0], self.num_output, *(self._size(bottoms[0][2 + axis], axis) for axis in (0, 1))),)
 
     def _size(self, size: int, axis: int) -> int:
         out = (size + 2 * self.pad[axis] - self.extent(axis)) // self.stride[axis] + 1
@@ -194,9 +197,7 @@ class Deconvolution(Convolution):
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
         weight, bias = blobs["weight"], blobs.get("bias")
-        return F.conv_transpose2d(
-            bottoms[0], weight, bias, self.stride, self.pad, 0, self.group, self.dilation
-        )
+        return F.conv_transpose2d(bottoms[0], weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,9 @@ class ReLU(Layer):
     negative_slope: float = 0.0
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
-        return F.leaky_relu(bottoms[0], self.negative_slope) if self.negative_slope else F.relu(bottoms[0])
+        if self.negative_slope:
+            return F.leaky_relu(bottoms[0], self.negative_slope, self.in_place)
+        return F.relu(bottoms[0], self.in_place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +275,7 @@ class LRN(Layer):
 class Scale(Layer):
     """Each channel times a learned or frozen factor, plus a bias if asked (scale_layer.cpp, axis 1)."""
 
-    filler: Filler = Filler(value=1.0)  # noqa: RUF009 (frozen)
+    filler: Filler = Filler(value=1.0)
     bias_term: bool = False
     bias_filler: Filler | None = None
 
@@ -302,9 +305,7 @@ class Eltwise(Layer):
         return (bottoms[0],)
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
-        terms = [
-            b if c == 1 else b * c for b, c in zip(bottoms, self.coeff or (1,) * len(bottoms), strict=True)
-        ]
+        terms = [b if c == 1 else b * c for b, c in zip(bottoms, self.coeff or (1,) * len(bottoms), strict=True)]
         result = terms[0]
         for term in terms[1:]:
             if self.operation == "SUM":

@@ -27,9 +27,7 @@ class NetSpec:
                 raise ValueError(f"{self.name}: two layers bear the name {layer.name!r}")
             for bottom in layer.bottoms:
                 if bottom not in known:
-                    raise ValueError(
-                        f"{self.name}: layer {layer.name!r} reads {bottom!r}, which nothing made"
-                    )
+                    raise ValueError(f"{self.name}: layer {layer.name!r} reads {bottom!r}, which nothing made")
             names.add(layer.name)
             known.update(layer.tops)
 
@@ -169,6 +167,8 @@ class Net(nn.Module):
                     raise ValueError(f"{self.spec.name} needs the input {layer.tops[0]!r}")
             else:
                 module = self.get_submodule(module_name(layer.name))
+                if layer.in_place and live[layer.tops[0]] is inputs.get(layer.tops[0]):
+                    live[layer.tops[0]] = live[layer.tops[0]].clone()
                 live[layer.tops[0]] = module(*[live[bottom] for bottom in layer.bottoms])
             for top in dead:
                 del live[top]

@@ -67,9 +67,7 @@ def interpolate(net: Net) -> None:
             inputs, outputs, height, width = weight.shape
             if height != width or (inputs != outputs and outputs != 1):
                 shape = tuple(weight.shape)
-                raise ValueError(
-                    f"{layer.name}: a deconvolution of {shape} cannot interpolate channel by channel"
-                )
+                raise ValueError(f"{layer.name}: a deconvolution of {shape} cannot interpolate channel by channel")
             diagonal = torch.arange(inputs)
             with torch.no_grad():
                 weight[diagonal, diagonal if outputs > 1 else 0] = bilinear_kernel(height).to(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from reference.builder import Builder
@@ -28,15 +29,17 @@ def _narrow(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _vgg16_convs(n: Builder, data: str, width: float, pad: int, filler: Filler | None = None) -> list[str]:
-    """conv1_1 to pool5; returns the five pooled tops."""
+def _vgg16_convs(n: Builder, data: str, width: float, pad: int, from_scratch: bool = False) -> list[str]:
+    """conv1_1 to pool5; returns the five pooled tops. from_scratch declares He's fillers."""
     top, pools = data, []
+    # Images are 0-255 minus a mean: 1/64 brings activations to unit size, on which the rates below rely.
+    first_filler = Filler("gaussian", std=math.sqrt(2 / (3 * 3 * 3)) / 64)
     for block, (convs, channels) in enumerate(VGG16_BLOCKS, start=1):
         for i in range(1, convs + 1):
             first = block == i == 1
-            top = n.conv(
-                f"conv{block}_{i}", top, _narrow(channels, width), 3, pad=pad if first else 1, filler=filler
-            )
+            filler = (first_filler if first else Filler("msra")) if from_scratch else None
+            channels_out = _narrow(channels, width)
+            top = n.conv(f"conv{block}_{i}", top, channels_out, 3, pad=pad if first else 1, filler=filler)
             top = n.relu(f"relu{block}_{i}", top)
         top = n.max_pool(f"pool{block}", top)
         pools.append(top)
@@ -63,12 +66,11 @@ def vgg16_classifier(
 ) -> NetSpec:
     """VGG-16 as a classifier of size x size images (VGG_ILSVRC_16_layers), to be trained from scratch.
 
-    He's filler stands where VGG's authors pretrained a shallower net first. Its activations are those of
-    inputs of unit size, so conv1_1's is divided by 64: images come in 0-255 minus the mean.
+    He's fillers stand where VGG's authors began from a shallower, pretrained net.
     """
     n = Builder("vgg16")
     data, label = n.input("data", 3, (size, size)), n.input("label", 1, (1, 1))
-    top = _vgg16_convs(n, data, width, pad=1, filler=Filler("msra"))[-1]
+    top = _vgg16_convs(n, data, width, pad=1, from_scratch=True)[-1]
     for i in (6, 7):
         top = n.inner_product(f"fc{i}", top, _narrow(VGG16_FC, fc_width or width), filler=Filler("msra"))
         top = n.relu(f"relu{i}", top)

@@ -1,0 +1,85 @@
+"""Self-describing weights: one safetensors file holds a net's graph, its weights, and what they were trained for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fcn.cli import BadInput
+from fcn.files import atomic, existing
+from reference.caffe import net_from_text, net_to_text
+from reference.net import Net
+
+FORMAT = "1"
+HISTORY = "history:"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a deployed model must know of its training: it travels from the checkpoint into the ONNX file."""
+
+    recipe: str
+    iteration: int
+    dataset: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]  # RGB, one a class
+    mean: tuple[float, float, float]  # BGR, subtracted from 0-255 values
+    void: int = 255
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A net with its weights, what it was trained for, and the solver's history (empty for finished weights)."""
+
+    net: Net
+    about: About
+    history: dict[str, Tensor]
+
+
+def save(path: str | Path, net: Net, about: About, history: Mapping[str, Tensor] | None = None) -> None:
+    """Write a checkpoint (temporary file, then rename). history: the solver's, to resume from."""
+    tensors = {key: blob.detach().cpu().contiguous() for key, blob in net.state_dict().items()}
+    for key, value in (history or {}).items():
+        tensors[HISTORY + key] = value.detach().cpu().contiguous()
+    metadata = {"format": FORMAT, "prototxt": net_to_text(net.spec), "about": json.dumps(asdict(about))}
+    with atomic(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint. Raises BadInput, one line, for a file that is missing, truncated or none of ours."""
+    path = existing(path, hint="train first, or give a .safetensors file that train.py wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a readable safetensors file ({error}); fetch or train it again") from error
+    if metadata.get("format") != FORMAT:
+        raise BadInput(f"{path}: not a checkpoint of this version of train.py; train again")
+    try:
+        about = _about(json.loads(metadata["about"]))
+        net = Net(net_from_text(metadata["prototxt"], str(path)))
+        net.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(HISTORY)})
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise BadInput(f"{path}: its description and its weights do not fit ({error}); fetch or train again") from error
+    history = {key.removeprefix(HISTORY): value for key, value in tensors.items() if key.startswith(HISTORY)}
+    return Checkpoint(net, about, history)
+
+
+def _about(values: dict[str, Any]) -> About:
+    known = {f.name for f in fields(About)}
+    if set(values) != known:
+        raise ValueError(f"description has the fields {sorted(values)}")
+    values["classes"] = tuple(values["classes"])
+    values["palette"] = tuple(tuple(colour) for colour in values["palette"])
+    values["mean"] = tuple(values["mean"])
+    return About(**values)

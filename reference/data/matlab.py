@@ -1,0 +1,102 @@
+"""Numeric arrays out of MATLAB 5 files (.mat), which is how SBD and others store their labels.
+
+Written here because scipy 1.x's reader ends the whole process (a segmentation fault) on some damaged files.
+Source of the layout: MathWorks, "MAT-File Format", the chapter on level 5.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fcn.cli import BadInput
+from fcn.files import existing
+
+MATRIX, COMPRESSED = 14, 15
+STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+STRUCT = 2
+NUMERIC = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+
+
+def read_array(path: Path, *names: str) -> np.ndarray:
+    """The array of the variable names[0], or of the field names[1] of that 1 x 1 struct, and so on down.
+
+    Raises BadInput for a missing or broken file, one without that array, and MATLAB 7.3's (which is HDF5).
+    """
+    raw = existing(path).read_bytes()
+    try:
+        return _search(raw, names)
+    except (ValueError, OverflowError, struct.error, zlib.error) as error:
+        wanted = ".".join(names)
+        raise BadInput(f"{path}: {wanted} cannot be read from it ({error}); fetch it again") from error
+
+
+def _search(raw: bytes, names: tuple[str, ...]) -> np.ndarray:
+    order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])
+    if order is None:
+        raise ValueError("no MATLAB 5 file")
+    if struct.unpack_from(order + "H", raw, 124)[0] != 0x0100:
+        raise ValueError("saved by MATLAB 7.3 or later as HDF5; save it with -v7")
+    for kind, body in _elements(memoryview(raw)[128:], order):
+        if kind == COMPRESSED:  # zlib's checksum finds every damage within
+            kind, body = next(_elements(memoryview(zlib.decompress(body)), order), (0, body))
+        if kind == MATRIX and (found := _array(body, order, names)) is not None:
+            return found
+    raise ValueError(f"it holds no {names[0]}")
+
+
+def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """(type, content) of the elements in a row, which start at multiples of 8 bytes."""
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from(order + "II", data, at)
+        if kind >> 16:  # the short form: size and type in one word, up to four bytes in the next
+            kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
+            end = at + 8
+        else:
+            start = at + 8
+            end = start + size + (-size % 8 if kind != COMPRESSED else 0)
+        if start + size > min(len(data), end):
+            raise ValueError("it is cut short or damaged")
+        yield kind, data[start : start + size]
+        at = end
+
+
+def _array(body: memoryview, order: str, names: tuple[str, ...]) -> np.ndarray | None:
+    """The wanted array in a matrix element; None where the element bears another name than names[0]."""
+    parts = [*_elements(body, order)]
+    if len(parts) < 3:
+        return None
+    (_, flags), (_, dimensions), (_, name) = parts[:3]
+    if bytes(name).decode("ascii", "replace") != names[0]:
+        return None
+    kind = struct.unpack_from(order + "I", flags)[0] & 0xFF
+    shape = tuple(int(n) for n in np.frombuffer(dimensions, order + "i4"))
+    if len(names) == 1:
+        return _numbers(parts[3:], order, kind, shape)
+    if kind != STRUCT or math.prod(shape) != 1 or len(parts) < 5:
+        raise ValueError(f"{names[0]} is no 1 x 1 struct")
+    width = struct.unpack_from(order + "i", parts[3][1])[0]
+    if width < 1:
+        raise ValueError("it is damaged")
+    table = bytes(parts[4][1])
+    fields = [table[i : i + width].split(b"\0")[0].decode("ascii", "replace") for i in range(0, len(table), width)]
+    if names[1] not in fields or len(parts) != 5 + len(fields):
+        raise ValueError(f"{names[0]} has no field {names[1]}")
+    # A field's own matrix bears no name.
+    inner = parts[5 + fields.index(names[1])][1]
+    return _array(inner, order, ("", *names[2:]))
+
+
+def _numbers(parts: list[tuple[int, memoryview]], order: str, kind: int, shape: tuple[int, ...]) -> np.ndarray:
+    """MATLAB stores whole numbers in the smallest type that holds them, column by column."""
+    if kind not in NUMERIC or len(parts) != 1 or parts[0][0] not in STORED:
+        raise ValueError("it is no array of real numbers")
+    stored, content = parts[0]
+    values = np.frombuffer(content, order + STORED[stored]).astype(NUMERIC[kind])
+    return values.reshape(shape, order="F")

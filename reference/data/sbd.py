@@ -1,0 +1,48 @@
+"""SBD, the Semantic Boundaries Dataset: 8,498 training images with VOC's classes (Hariharan et al. 2011).
+
+    dataset/{train,val}.txt      one image name a line
+    dataset/img/NAME.jpg
+    dataset/cls/NAME.mat         struct GTcls, whose Segmentation holds the ids; there is no void border
+
+The authors train on its train list (data/pascal/README.md) and read labels as `SBDDSegDataLayer` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fcn.cli import BadInput
+from fcn.files import existing
+from fcn.images import voc_palette
+from reference.data.dataset import Files, list_file, read_list
+from reference.data.matlab import read_array
+from reference.data.voc import CLASSES, MEAN
+
+
+class Sbd(Files):
+    """SBD pairs. split: train, val, or the path of a list file."""
+
+    name = "sbd"
+    classes = CLASSES
+    palette = voc_palette()[: len(CLASSES)]
+    mean = MEAN
+
+    def __init__(self, folder: Path, split: str) -> None:
+        folder = Path(folder)
+        for part in ("img", "cls"):
+            existing(folder / part, "folder", "give SBD's folder `dataset` (in benchmark_RELEASE)")
+        path = list_file(folder, split)
+        names = read_list(path, "give a split of SBD: train, val, or a list file (*.txt)")
+        super().__init__(
+            [(folder / "img" / f"{name}.jpg", folder / "cls" / f"{name}.mat") for name in names],
+            f"{path.name} lists it: fetch SBD again, or mend the list",
+        )
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """H x W uint8. Raises BadInput for a broken file and for one of another kind."""
+        ids = read_array(path, "GTcls", "Segmentation")
+        if ids.ndim != 2 or ids.dtype.kind not in "ui" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
+            raise BadInput(f"{path}: GTcls.Segmentation is no matrix of class ids; fetch it again")
+        return ids.astype(np.uint8)

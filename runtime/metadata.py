@@ -1,0 +1,107 @@
+"""What a model file says of itself: all that the runtime needs to know of training travels inside the file.
+
+In ONNX it is a handful of `metadata_props`, one for each field, under keys that start with `fcn.`; text
+stands as it is, everything else as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from fcn.cli import BadInput
+
+FORMAT = 1
+PREFIX = "fcn."
+FOREIGN = "not a model written by this project's export; use python export/to_onnx.py"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The names, numbers and origin of a deployed net. Sequences may be given as lists; they become tuples.
+
+    Raises ValueError where the values contradict one another or this version cannot honour them.
+    """
+
+    net: str
+    """Name of the net, such as "voc-fcn8s"."""
+    classes: tuple[str, ...]
+    """Names of the classes, by id."""
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB colours 0-255, by id: one a class at least, 256 at most."""
+    mean: tuple[float, float, float]
+    """What is subtracted from a 0-255 image, in `channel_order`, in double precision as the authors did."""
+    io: str
+    """"scores": N x K x H x W float32 comes out; "labels": N x H x W integer class ids."""
+    input: str
+    """Name of the tensor that takes N x 3 x H x W float32."""
+    output: str
+    """Name of the tensor that `io` describes."""
+    weights_sha256: str
+    """SHA-256 of the weights that were exported."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where the weights come from: recipe, iteration, command, date, versions... anything that JSON holds."""
+    channel_order: str = "BGR"
+    void: int = 255
+    """The label that means "no class" in ground truth; a net never gives it."""
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("classes", tuple(self.classes)),
+            ("palette", tuple(tuple(colour) for colour in self.palette)),
+            ("mean", tuple(self.mean)),
+        ):
+            object.__setattr__(self, name, value)
+        if not 1 <= len(self.classes) <= 255 or not all(isinstance(name, str) for name in self.classes):
+            raise ValueError("classes: 1 to 255 names")
+        if not len(self.classes) <= len(self.palette) <= 256:
+            raise ValueError("palette: a colour for each class, 256 at most")
+        if not all(len(rgb) == 3 and all(value in range(256) for value in rgb) for rgb in self.palette):
+            raise ValueError("palette: three values 0-255 a colour")
+        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
+            raise ValueError("mean: three numbers")
+        if self.channel_order != "BGR":
+            raise ValueError(f"channel_order {self.channel_order!r}: only BGR is supported")
+        if self.io not in ("scores", "labels"):
+            raise ValueError(f'io {self.io!r}: only "scores" and "labels" are supported')
+        if self.void not in range(len(self.classes), 256):
+            raise ValueError(f"void {self.void!r}: a label above the class ids, 255 at most")
+        if not isinstance(self.provenance, dict):
+            raise ValueError("provenance: a dictionary")
+
+    def to_properties(self) -> dict[str, str]:
+        """One entry for each field, ready for ONNX's metadata_props."""
+        values = {PREFIX + entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str]) -> Metadata:
+        """Read back what `to_properties` wrote; other keys are ignored.
+
+        Raises BadInput for a model without these entries, with broken ones, or with those of a newer format.
+        The message does not name the file: the caller knows it.
+        """
+        if PREFIX + "format" not in properties:
+            raise BadInput(FOREIGN)
+        try:
+            version = int(properties[PREFIX + "format"])
+            if version > FORMAT:
+                raise BadInput(
+                    f"written by a newer version of this project (format {version}, this one reads up to "
+                    f"{FORMAT}); update this installation"
+                )
+            values: dict[str, Any] = {}
+            for entry in fields(cls):
+                text = properties[PREFIX + entry.name]
+                values[entry.name] = text if entry.type == "str" else json.loads(text)
+            return cls(**values)
+        except KeyError as error:
+            raise BadInput(f"its metadata lacks {error}; export it again with python export/to_onnx.py") from error
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"its metadata is broken ({error}); export it again with python export/to_onnx.py"
+            ) from error

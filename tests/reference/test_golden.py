@@ -1,0 +1,192 @@
+"""The nets against genuine Caffe: every blob, label map, loss and gradient that its records hold."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import reference
+from reference.builder import Builder
+from reference.layers import SoftmaxWithLoss
+from reference.net import LayerModule, Net, layer_name
+from tests import golden_records as golden
+from tests import tolerances
+
+RECORDS = (
+    "voc-fcn32s-120x160",
+    "voc-fcn16s-120x160",
+    "voc-fcn8s-1x1",
+    "voc-fcn8s-97x131",
+    "voc-fcn8s-375x500",
+    "voc-fcn8s-atonce-120x160",
+)
+
+
+class Pass(NamedTuple):
+    """One forward and backward pass: Caffe's figures and ours, under the record's keys."""
+
+    name: str
+    meta: dict[str, Any]
+    caffe: dict[str, np.ndarray]
+    ours: dict[str, Any]
+    loss: float
+
+    def keys(self, kind: str) -> list[str]:
+        """What the record holds of a kind, without the kind. Losses are compared by their float64 sum."""
+        found = [key.removeprefix(f"{kind}/") for key in self.caffe if key.startswith(f"{kind}/")]
+        return [key for key in found if key not in self.meta["losses"]]
+
+
+@pytest.fixture(scope="module", params=RECORDS)
+def run(request: pytest.FixtureRequest) -> Pass:
+    """The net of a record, run on its weights, image and label."""
+    meta, caffe = golden.load(request.param)
+    net = reference.build(meta["net"]).eval()
+    # Bilinear kernels and Scale factors are the net's own, so that they are tested too.
+    net.load_state_dict(net.state_dict() | golden.weights(net, meta["seed"]), assign=True)
+    # Frozen layers have gradients in the records: Caffe computes them though their rate is 0.
+    net.requires_grad_(True)
+    for top, unit in tolerances.RELU_TIES.get(request.param, {}).items():
+        _lift(net.layer(top), unit)
+    inputs = _inputs(net, meta)
+    blobs = net.blobs(**inputs)
+    sum(blobs[loss] for loss in meta["losses"]).backward()
+    gradients = {name: value.grad for name, value in inputs.items() if value.requires_grad}
+    for module, layer in net.named_children():
+        for index, blob in enumerate(layer.parameters()):
+            gradients[f"{layer_name(module)}/{index}"] = blob.grad
+    loss = sum(float(blobs[loss].detach()) for loss in meta["losses"])
+    assert set(blobs) == set(meta["blobs"]) | set(inputs), "the tops are not Caffe's"
+    return Pass(request.param, meta, caffe, {key: _measure(key, blobs, gradients) for key in caffe}, loss)
+
+
+def _inputs(net: Net, meta: dict[str, Any]) -> dict[str, Tensor]:
+    size = meta["height"], meta["width"]
+    shapes = net.spec.shapes()
+    images = {top: golden.image(meta["seed"], top, *size, channels=shapes[top][1]) for top in net.spec.inputs}
+    labels = {top: golden.label(meta["seed"], top, k, *size) for top, k in meta["classes"].items()}
+    return {top: value.requires_grad_() for top, value in images.items()} | labels
+
+
+def _lift(layer: LayerModule, unit: int) -> None:
+    """Have a unit just above zero, as it came out in Caffe (see tolerances.RELU_TIES)."""
+
+    def lift(module: torch.nn.Module, bottoms: tuple[Tensor, ...], top: Tensor) -> None:
+        with torch.no_grad():
+            value = top.view(-1)[unit : unit + 1]
+            assert value.abs() < 1e-7 * top.abs().max(), "not a tie"
+            value.abs_().clamp_(min=torch.finfo(torch.float32).tiny)
+
+    layer.register_forward_hook(lift)
+
+
+def _measure(key: str, blobs: dict[str, Tensor], gradients: dict[str, Tensor]) -> Any:
+    kind, name = key.split("/", 1)
+    match kind:
+        case "blob":
+            return golden.sample(name, blobs[name])
+        case "norm":
+            return golden.norm(blobs[name])
+        case "full":
+            return blobs[name].detach().numpy()
+        case "argmax":
+            return blobs[name].argmax(1)[0].numpy()
+        case "grad":
+            return golden.sample(key, gradients[name])
+        case "gradnorm":
+            return golden.norm(gradients[name])
+    raise AssertionError(f"the record holds {key}, which nothing here compares")
+
+
+def test_blob_shapes(run: Pass) -> None:
+    size = run.meta["height"], run.meta["width"]
+    net = reference.NETS[run.meta["net"]]()
+    shapes = net.shapes(data=(1, 3, *size), label=(1, 1, *size))
+    assert {top: list(shapes[top]) for top in run.meta["blobs"]} == run.meta["blobs"]
+
+
+def test_every_blob(run: Pass) -> None:
+    blobs = run.keys("blob")
+    assert len(blobs) == len(run.meta["blobs"]) - len(run.meta["losses"])
+    errors = {
+        name: golden.relative_to_largest(run.ours[f"blob/{name}"], run.caffe[f"blob/{name}"]) for name in blobs
+    }
+    assert not {name: error for name, error in errors.items() if not error <= tolerances.BLOB}
+
+
+def test_every_blobs_norm(run: Pass) -> None:
+    for name in run.keys("norm"):
+        assert run.ours[f"norm/{name}"] == pytest.approx(float(run.caffe[f"norm/{name}"]), rel=tolerances.BLOB_NORM)
+
+
+def test_full_scores(run: Pass) -> None:
+    """Every score, in the records that hold more than samples."""
+    assert bool(run.keys("full")) == (run.name in ("voc-fcn8s-1x1", "voc-fcn8s-97x131"))
+    for name in run.keys("full"):
+        ours, caffe = run.ours[f"full/{name}"], run.caffe[f"full/{name}"]
+        assert ours.shape == caffe.shape
+        assert golden.relative_to_largest(ours, caffe) <= tolerances.BLOB
+
+
+def test_label_map_is_equal(run: Pass) -> None:
+    (name,) = run.keys("argmax")
+    np.testing.assert_array_equal(run.ours[f"argmax/{name}"], run.caffe[f"argmax/{name}"])
+
+
+def test_loss(run: Pass) -> None:
+    total = sum(loss["sum64"] for loss in run.meta["losses"].values())
+    assert run.loss == pytest.approx(total, rel=tolerances.LOSS)
+
+
+def test_every_gradient(run: Pass) -> None:
+    gradients = run.keys("grad")
+    ties = tolerances.POOL_TIES.get(run.name, ())
+    errors = {
+        name: golden.relative_l2(run.ours[f"grad/{name}"], run.caffe[f"grad/{name}"]) for name in gradients
+    }
+    blobs = sum(len(net_blobs) for net_blobs in _blobs_of(run))
+    assert len(errors) == blobs + len(run.meta["inputs"]) - len(run.meta["classes"])
+    limits = {name: tolerances.POOL_TIE_GRADIENT if name in ties else tolerances.GRADIENT for name in gradients}
+    assert not {name: error for name, error in errors.items() if not error <= limits[name]}
+
+
+def _blobs_of(run: Pass) -> list[dict[str, tuple[int, ...]]]:
+    spec = reference.NETS[run.meta["net"]]()
+    shapes = spec.shapes()
+    return [layer.blob_shapes(*(shapes[bottom] for bottom in layer.bottoms)) for layer in spec.layers]
+
+
+def test_every_gradients_norm(run: Pass) -> None:
+    ties = tolerances.POOL_TIES.get(run.name, ())
+    for name in run.keys("gradnorm"):
+        limit = tolerances.POOL_TIE_GRADIENT_NORM if name in ties else tolerances.GRADIENT_NORM
+        caffe = float(run.caffe[f"gradnorm/{name}"])
+        assert run.ours[f"gradnorm/{name}"] == pytest.approx(caffe, rel=limit), name
+
+
+def test_loss_layers_are_the_authors() -> None:
+    """`caffe` in a record was divided as the net's definition says; ours must declare the same."""
+    for name in RECORDS:
+        meta, _ = golden.load(name)
+        layers = {x.name: x for x in reference.NETS[meta["net"]]().layers if isinstance(x, SoftmaxWithLoss)}
+        for loss, figures in meta["losses"].items():
+            assert layers[loss].normalization == ("valid" if figures["normalize"] else "batch_size")
+            assert layers[loss].ignore_label == 255
+
+
+def test_classifier_of_the_old_format() -> None:
+    """Convolution, ReLU, pooling and InnerProduct of `v1-small` as Caffe ran it."""
+    with np.load(golden.FOLDER / "v1-small.npz", allow_pickle=False) as record:
+        arrays = {key: torch.from_numpy(record[key]) for key in record.files}
+    n = Builder("v1-small")
+    top = n.relu("relu1_1", n.conv("conv1_1", n.input("data", 3, (32, 32)), 8, 3, pad=1))
+    n.dropout("drop6", n.inner_product("fc6", n.max_pool("pool1", top), 16))
+    net = Net(n.spec()).eval()
+    net.load_state_dict({key: arrays[key] for key in net.state_dict()})
+    with torch.inference_mode():
+        ours = net(arrays["data"])
+    assert golden.relative_to_largest(ours.numpy(), arrays["fc6.out"].numpy()) <= tolerances.BLOB
