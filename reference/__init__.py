@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reference import fcn, surgery, trunks
+from reference.caffe import load_caffemodel, load_prototxt, save_caffemodel, save_prototxt
 from reference.loss import softmax_loss
 from reference.net import Net, NetSpec
 from reference.solver import CaffeSGD
@@ -32,4 +33,16 @@ def build(name: str, **options: Any) -> Net:
     return net
 
 
-__all__ = ["NETS", "CaffeSGD", "Net", "NetSpec", "build", "softmax_loss", "surgery"]
+__all__ = [
+    "NETS",
+    "CaffeSGD",
+    "Net",
+    "NetSpec",
+    "build",
+    "load_caffemodel",
+    "load_prototxt",
+    "save_caffemodel",
+    "save_prototxt",
+    "softmax_loss",
+    "surgery",
+]

@@ -110,7 +110,7 @@ class Layer:
     @property
     def in_place(self) -> bool:
         """Whether the layer writes over its bottom. `reference.net.Net` never lets it write over an input."""
-        return self.tops == self.bottoms
+        return self.tops == self.bottoms != ()
 
     def param(self, index: int) -> Param:
         """The multipliers of blob `index`; 1 and 1 where none are declared, as in Caffe."""
@@ -154,12 +154,16 @@ class Convolution(Window):
     bias_filler: Filler | None = None
 
     def blob_shapes(self, *bottoms: Shape) -> dict[str, Shape]:
-        channels = bottoms[0][1]
+        channels = self._divided(bottoms[0])
+        return self._blobs((self.num_output, channels // self.group, *self.kernel_size))
+
+    def _divided(self, bottom: Shape) -> int:
+        channels = bottom[1]
         if channels % self.group or self.num_output % self.group:
             raise ValueError(
                 f"{self.name}: {channels} -> {self.num_output} channels do not divide into {self.group} groups"
             )
-        return self._blobs((self.num_output, channels // self.group, *self.kernel_size))
+        return channels
 
     def _blobs(self, weight: Shape) -> dict[str, Shape]:
         return {"weight": weight, "bias": (self.num_output,)} if self.bias_term else {"weight": weight}
@@ -190,7 +194,7 @@ class Deconvolution(Convolution):
     """
 
     def blob_shapes(self, *bottoms: Shape) -> dict[str, Shape]:
-        return self._blobs((bottoms[0][1], self.num_output // self.group, *self.kernel_size))
+        return self._blobs((self._divided(bottoms[0]), self.num_output // self.group, *self.kernel_size))
 
     def _size(self, size: int, axis: int) -> int:
         return self.stride[axis] * (size - 1) + self.extent(axis) - 2 * self.pad[axis]
@@ -204,11 +208,20 @@ class Deconvolution(Convolution):
 class Pooling(Window):
     """Max or average over windows; output sizes round *up*, and with padding a last window that would start
     in the padding is dropped (pooling_layer.cpp). Averages count the padding, clipped at size + pad.
+
+    Raises ValueError for padding over half the kernel, which torch cannot do. Without padding, a stride above
+    the kernel can leave Caffe a last window without a pixel, which it fills with nonsense: refused too.
     """
 
     pool: str = "MAX"
     global_pooling: bool = False
     round_mode: str = "CEIL"
+
+    def __post_init__(self) -> None:
+        if self.pool not in ("MAX", "AVE"):
+            raise ValueError(f"{self.name}: {self.pool} pooling is not supported")
+        if any(2 * pad > kernel for pad, kernel in zip(self.pad, self.kernel_size, strict=True)):
+            raise ValueError(f"{self.name}: pads {self.pad} are over half the kernel {self.kernel_size}")
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         n, c, *sizes = bottoms[0]
@@ -220,7 +233,10 @@ class Pooling(Window):
         kernel, stride, pad = self.kernel_size[axis], self.stride[axis], self.pad[axis]
         span = size + 2 * pad - kernel
         out = (-(-span // stride) if self.round_mode == "CEIL" else span // stride) + 1
-        if pad and (out - 1) * stride >= size + pad:
+        if (out - 1) * stride >= size + pad:
+            # Caffe drops it where either axis has padding, and no window is left empty then.
+            if not any(self.pad):
+                raise ValueError(f"{self.name}: the last window over {size} pixels would hold no pixel")
             out -= 1
         if out < 1:
             raise ValueError(f"{self.name}: an input of {size} pixels is too small to pool")
@@ -230,7 +246,8 @@ class Pooling(Window):
         x = bottoms[0]
         if self.global_pooling:
             return x.amax((2, 3), keepdim=True) if self.pool == "MAX" else x.mean((2, 3), keepdim=True)
-        # A kernel smaller than its stride can leave Caffe a last window with no pixel in it, which torch drops.
+        if any(kernel < stride for kernel, stride in zip(self.kernel_size, self.stride, strict=True)):
+            self.top_shapes(tuple(x.shape))  # torch would drop an empty last window
         ceil = self.round_mode == "CEIL"
         pool = F.max_pool2d if self.pool == "MAX" else F.avg_pool2d
         return pool(x, self.kernel_size, self.stride, self.pad, ceil_mode=ceil)
@@ -267,6 +284,10 @@ class LRN(Layer):
     beta: float = 0.75
     k: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.local_size % 2 == 0:
+            raise ValueError(f"{self.name}: local_size {self.local_size} is not odd")
+
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
         return F.local_response_norm(bottoms[0], self.local_size, self.alpha, self.beta, self.k)
 
@@ -298,6 +319,14 @@ class Eltwise(Layer):
     operation: str = "SUM"
     coeff: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.operation not in ("SUM", "PROD", "MAX"):
+            raise ValueError(f"{self.name}: no operation {self.operation!r}; there are SUM, PROD, MAX")
+        if self.coeff and self.operation != "SUM":
+            raise ValueError(f"{self.name}: only a SUM takes coefficients")
+        if self.coeff and self.bottoms and len(self.coeff) != len(self.bottoms):
+            raise ValueError(f"{self.name}: {len(self.coeff)} coefficients for {len(self.bottoms)} bottoms")
+
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         if len(set(bottoms)) != 1:
             shapes = ", ".join(map(str, bottoms))
@@ -307,13 +336,13 @@ class Eltwise(Layer):
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
         terms = [b if c == 1 else b * c for b, c in zip(bottoms, self.coeff or (1,) * len(bottoms), strict=True)]
         result = terms[0]
-        for term in terms[1:]:
+        for index, term in enumerate(terms[1:]):
             if self.operation == "SUM":
                 result = result + term
             elif self.operation == "PROD":
                 result = result * term
-            else:
-                result = torch.maximum(result, term)
+            else:  # a tie goes to the second bottom, and later to the earlier one; it decides the gradient
+                result = torch.where(term > result if index else term >= result, term, result)
         return result
 
 
@@ -359,6 +388,8 @@ class Crop(Layer):
         return ((*source[:2], *reference[2:]),)
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
+        if not torch.compiler.is_compiling():  # no guard on every size; a slice would come out short in silence
+            self.top_shapes(*(tuple(bottom.shape) for bottom in bottoms))
         (top, left), (height, width) = self.offsets(), bottoms[1].shape[2:]
         return bottoms[0][:, :, top : top + height, left : left + width]
 
@@ -411,7 +442,8 @@ class SoftmaxWithLoss(Layer):
         return ((),)
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
-        return softmax_loss(*bottoms, ignore_label=self.ignore_label, normalization=self.normalization)
+        score, label = bottoms
+        return softmax_loss(score, label, ignore_label=self.ignore_label, normalization=self.normalization)
 
 
 TYPES: dict[str, type[Layer]] = {

@@ -39,8 +39,9 @@ def softmax_loss(
         raise ValueError(f"label holds class {bad}, but score has {score.shape[1]} channels")
 
     loss = F.cross_entropy(score, target.masked_fill(~valid, -100), reduction="none", ignore_index=-100)
-    # The clamp changes the value alone: Caffe's gradient is always probability minus truth.
-    loss = loss + (loss.clamp(max=MAX_PIXEL_LOSS) - loss).detach()
+    # The clamp changes the value alone: Caffe's gradient is always probability minus truth. The sum is exact:
+    # its second term is 0.
+    loss = loss.clamp(max=MAX_PIXEL_LOSS).detach() + (loss - loss.detach())
     total = loss.sum(dtype=torch.float32 if loss.device.type == "mps" else torch.float64).to(score.dtype)
     if normalization == "valid":
         return total / valid.sum().clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 import torch
 from torch import Tensor, nn
 
-from reference.layers import Input, Layer, Param, Shape, SoftmaxWithLoss
+from reference.layers import Convolution, InnerProduct, Input, Layer, Param, Scale, Shape, SoftmaxWithLoss
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class NetSpec:
         return shapes
 
 
+# Layers whose top is memory of its own that their gradient does not need. (Crop and, outside training, Dropout
+# hand their bottom's on; ReLU's gradient needs its top.)
+OWN_OUTPUT = (Convolution, InnerProduct, Scale)
+
+
 class LayerModule(nn.Module):
     """One layer with its blobs as parameters; a module each, so that hooks and profilers see Caffe's names."""
 
@@ -122,7 +128,7 @@ class Net(nn.Module):
             bottoms = [known[bottom] for bottom in layer.bottoms]
             self.add_module(module_name(layer.name), LayerModule(layer, layer.blob_shapes(*bottoms)))
             known.update(zip(layer.tops, layer.top_shapes(*bottoms), strict=True))
-        self._plans: dict[tuple[str, ...], list[tuple[Layer, tuple[str, ...]]]] = {}
+        self._plans: dict[tuple[str, ...], list[tuple[Layer, bool, tuple[str, ...]]]] = {}
         self._plan(spec.outputs)
 
     def forward(self, *data: Tensor, **inputs: Tensor) -> Tensor | dict[str, Tensor]:
@@ -161,13 +167,13 @@ class Net(nn.Module):
         """
         self._check(inputs)
         live = dict(inputs)
-        for layer, dead in self._plan(tops):
+        for layer, copied, dead in self._plan(tops):
             if isinstance(layer, Input):
                 if layer.tops[0] not in live:
                     raise ValueError(f"{self.spec.name} needs the input {layer.tops[0]!r}")
             else:
                 module = self.get_submodule(module_name(layer.name))
-                if layer.in_place and live[layer.tops[0]] is inputs.get(layer.tops[0]):
+                if copied:
                     live[layer.tops[0]] = live[layer.tops[0]].clone()
                 live[layer.tops[0]] = module(*[live[bottom] for bottom in layer.bottoms])
             for top in dead:
@@ -189,14 +195,26 @@ class Net(nn.Module):
                 found[f"{prefix}.{name}"] = module.layer.param(index)
         return found
 
-    def _plan(self, tops: tuple[str, ...]) -> list[tuple[Layer, tuple[str, ...]]]:
-        """The layers to run for `tops`, each with the tops that nobody reads after it."""
+    def _plan(self, tops: tuple[str, ...]) -> list[tuple[Layer, bool, tuple[str, ...]]]:
+        """The layers to run for `tops`, in order. Beside each: whether it would write over memory that another
+        still needs, so that its bottom must be copied first; and the tops that nobody reads after it.
+        """
         if tops not in self._plans:
             layers = self.spec.needed(tops)
             last = {name: i for i, layer in enumerate(layers) for name in (*layer.bottoms, *layer.tops)}
+            made: dict[str, Layer] = {}
+            makers = []
+            for layer in layers:
+                makers.append([made[bottom] for bottom in layer.bottoms])
+                made.update(dict.fromkeys(layer.tops, layer))
+            reads = Counter(maker.name for bottoms in makers for maker in bottoms)
             self._plans[tops] = [
-                (layer, tuple(n for n, use in last.items() if use == i and n not in tops))
-                for i, layer in enumerate(layers)
+                (
+                    layer,
+                    layer.in_place and not (isinstance(maker[0], OWN_OUTPUT) and reads[maker[0].name] == 1),
+                    tuple(n for n, use in last.items() if use == i and n not in tops),
+                )
+                for i, (layer, maker) in enumerate(zip(layers, makers, strict=True))
             ]
         return self._plans[tops]
 
@@ -211,7 +229,7 @@ class Net(nn.Module):
 
 
 # Attributes of nn.Module that a child may not be named after (`type`, `train`, `float` ...).
-_RESERVED = frozenset(dir(nn.Module()) + dir(Net))
+_RESERVED = frozenset([*dir(nn.Module()), *dir(Net), "spec", "_plans"])
 
 
 def module_name(layer: str) -> str:

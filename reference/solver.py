@@ -28,7 +28,8 @@ class CaffeSGD:
     whose lr_mult is 0 gets no gradient, no decay and no update.
 
     lr_policy: fixed, step, exp, inv, multistep, poly, sigmoid, with gamma, power, stepsize, stepvalue and
-    max_iter as in Caffe's SolverParameter. Raises ValueError for an unknown policy.
+    max_iter as in Caffe's SolverParameter. clip_gradients: gradients are scaled down together where their L2
+    norm, summed over iter_size passes, is larger; off below 0. Raises ValueError for an unknown policy.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class CaffeSGD:
         stepsize: int = 1,
         stepvalue: Sequence[int] = (),
         max_iter: int = 0,
+        clip_gradients: float = -1.0,
     ) -> None:
         if lr_policy not in POLICIES:
             raise ValueError(f"lr_policy {lr_policy!r} is none of {', '.join(POLICIES)}")
@@ -53,7 +55,7 @@ class CaffeSGD:
         self.base_lr, self.momentum, self.weight_decay = base_lr, momentum, weight_decay
         self.lr_policy, self.iter_size = lr_policy, iter_size
         self.gamma, self.power, self.stepsize = gamma, power, stepsize
-        self.stepvalue, self.max_iter = tuple(stepvalue), max_iter
+        self.stepvalue, self.max_iter, self.clip_gradients = tuple(stepvalue), max_iter, clip_gradients
         self.iteration = 0
         parameters = dict(net.named_parameters())
         self.history: dict[str, Tensor] = {key: torch.zeros_like(p) for key, p in parameters.items()}
@@ -87,12 +89,15 @@ class CaffeSGD:
         A parameter that no loss reached counts as gradient 0, as Caffe's cleared diff does.
         """
         rate = self.rate()
-        parameters = dict(self.net.named_parameters())
+        parameters: dict[str, Tensor] = dict(self.net.named_parameters())
+        learned = [parameters[key] for keys in self._groups.values() for key in keys]
+        for weight in learned:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        if self.clip_gradients >= 0:
+            self._clip([weight.grad for weight in learned if weight.grad is not None])
         for param, keys in self._groups.items():
             weights = [parameters[key] for key in keys]
-            for weight in weights:
-                if weight.grad is None:
-                    weight.grad = torch.zeros_like(weight)
             gradients: list[Tensor] = [weight.grad for weight in weights if weight.grad is not None]
             history = [self.history[key] for key in keys]
             if self.iter_size > 1:
@@ -104,6 +109,12 @@ class CaffeSGD:
             torch._foreach_add_(history, gradients, alpha=rate * param.lr_mult)
             torch._foreach_sub_(weights, history)
         self.iteration += 1
+
+    def _clip(self, gradients: list[Tensor]) -> None:
+        """SGDSolver::ClipGradients."""
+        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+        if norm > self.clip_gradients:
+            torch._foreach_mul_(gradients, self.clip_gradients / norm)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -62,11 +62,12 @@ def vgg16(n: Builder, data: str, width: float = 1.0, fc_width: float | None = No
 
 
 def vgg16_classifier(
-    classes: int = 1000, width: float = 1.0, fc_width: float | None = None, size: int = 224
+    classes: int = 1000, width: float = 1.0, fc_width: float | None = None, size: int = 224, dropout: float = 0.5
 ) -> NetSpec:
     """VGG-16 as a classifier of size x size images (VGG_ILSVRC_16_layers), to be trained from scratch.
 
-    He's fillers stand where VGG's authors began from a shallower, pretrained net.
+    He's fillers stand where VGG's authors began from a shallower, pretrained net. A narrow copy has no units
+    to spare for the original's dropout.
     """
     n = Builder("vgg16")
     data, label = n.input("data", 3, (size, size)), n.input("label", 1, (1, 1))
@@ -74,7 +75,7 @@ def vgg16_classifier(
     for i in (6, 7):
         top = n.inner_product(f"fc{i}", top, _narrow(VGG16_FC, fc_width or width), filler=Filler("msra"))
         top = n.relu(f"relu{i}", top)
-        top = n.dropout(f"drop{i}", top)
+        top = n.dropout(f"drop{i}", top, dropout)
     score = n.inner_product("fc8", top, classes, filler=Filler("gaussian", std=0.01))
     n.loss("loss", score, label, normalization="valid")
     return n.spec()

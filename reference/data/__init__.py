@@ -9,24 +9,24 @@ from reference.data.camvid import CamVid
 from reference.data.dataset import Dataset, Mean, Sample, preprocess
 from reference.data.order import AuthorsOrder
 from reference.data.sbd import Sbd
-from reference.data.shapes import Shapes
+from reference.data.shapes import Crops, Shapes
 from reference.data.voc import Voc
 
-NAMES = ("voc", "sbd", "camvid", "shapes")
+NAMES = ("voc", "sbd", "camvid", "shapes", "shapes-crops")
 
 __all__ = ["NAMES", "AuthorsOrder", "Dataset", "Mean", "Sample", "open_dataset", "preprocess"]
 
 
 def open_dataset(name: str, folder: Path | None, split: str, sbd: Path | None = None) -> Dataset:
-    """The data set `name` (voc, sbd, camvid or shapes) in `folder`, which shapes does without.
+    """The data set `name` (one of NAMES) in `folder`, which the embedded shapes does without.
 
     `split` names a list of the data set, or is the path of a list file of one's own (*.txt). `sbd` is the
     folder of SBD, from which voc's `seg11valid` can be derived. Raises BadInput for whatever is missing.
     """
     if name not in NAMES:
         raise BadInput(f"no data set {name!r}; there are {', '.join(NAMES)}")
-    if name == "shapes":
-        return Shapes(split)
+    if name in ("shapes", "shapes-crops"):
+        return Shapes(split) if name == "shapes" else Crops(split)
     if folder is None:
         raise BadInput(f"the data set {name} is read from disk: give its folder")
     if name == "voc":

@@ -217,20 +217,28 @@ class Shapes(Dataset):
         return Sample(f"{self.split}{index:05}", scene.finish(), scene.label)
 
 
-class Crops:
+class Crops(Dataset):
     """One object an image, for the classifier that a segmentation net starts from (paper, section 3.1).
 
-    Item i is (size x size x 3 uint8 RGB, class id); classes take turns, and 0 is ground and clutter alone.
+    Samples are size x size; the label is 1 x 1, the class; classes take turns, and 0 is ground and clutter alone.
     """
 
-    def __init__(self, split: str, size: int = 96) -> None:
+    name = "shapes-crops"
+    classes = CLASSES
+    palette = Shapes.palette
+    mean = Shapes.mean
+
+    def __init__(self, split: str, size: int = 224) -> None:
         _check(split, CROPS)
         self.split, self.size = split, size
 
     def __len__(self) -> int:
         return CROPS[self.split]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+    def label_file(self, index: int) -> str:
+        return f"{self.name} {self.split} {index}"
+
+    def read(self, index: int) -> Sample:
         draw = Draw("shapes-crops", self.split, self.size, index)
         kind = index % len(CLASSES)
         scene = Scene(draw, self.size, self.size)
@@ -238,4 +246,7 @@ class Crops:
             diameter = self.size * draw.between(0.45, 1)
             x, y = self.size * draw.between(0.42, 0.58), self.size * draw.between(0.42, 0.58)
             scene.add(kind, diameter, x, y)
-        return scene.finish(), kind
+        return Sample(f"{self.split}{index:05}", scene.finish(), np.full((1, 1), kind, np.uint8))
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.read(index)  # a class for the whole image: nothing to check against its size

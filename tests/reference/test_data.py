@@ -241,7 +241,7 @@ def test_unknown_names_and_missing_folders_are_refused():
     with pytest.raises(BadInput, match="voc is read from disk: give its folder"):
         open_dataset("voc", None, "val")
     assert len(open_dataset("shapes", None, "val")) == 100
-    assert NAMES == ("voc", "sbd", "camvid", "shapes")
+    assert NAMES == ("voc", "sbd", "camvid", "shapes", "shapes-crops")
 
 
 def test_preprocess_is_the_authors_input():

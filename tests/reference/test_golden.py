@@ -112,9 +112,7 @@ def test_blob_shapes(run: Pass) -> None:
 def test_every_blob(run: Pass) -> None:
     blobs = run.keys("blob")
     assert len(blobs) == len(run.meta["blobs"]) - len(run.meta["losses"])
-    errors = {
-        name: golden.relative_to_largest(run.ours[f"blob/{name}"], run.caffe[f"blob/{name}"]) for name in blobs
-    }
+    errors = {name: golden.relative_to_largest(run.ours[f"blob/{name}"], run.caffe[f"blob/{name}"]) for name in blobs}
     assert not {name: error for name, error in errors.items() if not error <= tolerances.BLOB}
 
 
@@ -145,9 +143,7 @@ def test_loss(run: Pass) -> None:
 def test_every_gradient(run: Pass) -> None:
     gradients = run.keys("grad")
     ties = tolerances.POOL_TIES.get(run.name, ())
-    errors = {
-        name: golden.relative_l2(run.ours[f"grad/{name}"], run.caffe[f"grad/{name}"]) for name in gradients
-    }
+    errors = {name: golden.relative_l2(run.ours[f"grad/{name}"], run.caffe[f"grad/{name}"]) for name in gradients}
     blobs = sum(len(net_blobs) for net_blobs in _blobs_of(run))
     assert len(errors) == blobs + len(run.meta["inputs"]) - len(run.meta["classes"])
     limits = {name: tolerances.POOL_TIE_GRADIENT if name in ties else tolerances.GRADIENT for name in gradients}

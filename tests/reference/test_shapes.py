@@ -34,7 +34,7 @@ def test_scenes_are_frozen(split, index):
 
 def test_crops_are_frozen():
     crops = Crops("train", size=96)
-    digest = hashlib.sha256(b"".join(crops[index][0].tobytes() for index in range(24))).hexdigest()
+    digest = hashlib.sha256(b"".join(crops[index].image.tobytes() for index in range(24))).hexdigest()
     assert digest == "95a6aae41d4c5594bc80bb83fe1704c8774d26121837b53f78f5b1ab912c0923"
 
 
@@ -94,7 +94,7 @@ def test_colour_does_not_tell_the_class():
     0.2 is 4.9 standard deviations above chance (0.091 +- 0.0219 for 173 crops), so only a leak fails this.
     """
     crops, count = Crops("train", size=64), len(CLASSES)
-    items = [crops[index] for index in range(30 * count) if index % count]
+    items = [(crops[index].image, crops[index].label.item()) for index in range(30 * count) if index % count]
     colours = np.array([image[24:40, 24:40].reshape(-1, 3).mean(0) for image, _ in items])
     kinds = np.array([kind for _, kind in items])
     half = len(items) // 2
@@ -105,10 +105,10 @@ def test_colour_does_not_tell_the_class():
 
 def test_crops_are_balanced_and_hold_their_object():
     crops = Crops("val", size=48)
-    kinds = [crops[index][1] for index in range(len(CLASSES) * 2)]
+    kinds = [crops[index].label.item() for index in range(len(CLASSES) * 2)]
     assert kinds == list(range(len(CLASSES))) * 2
     assert len(crops) % len(CLASSES) == 0
-    assert crops[5][0].shape == (48, 48, 3) and crops[5][0].dtype == np.uint8
+    assert crops[5].image.shape == (48, 48, 3) and crops[5].image.dtype == np.uint8
 
 
 def test_the_mean_is_the_training_split_s():

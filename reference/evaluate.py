@@ -1,0 +1,61 @@
+"""The paper's four metrics (section 5), and IU by class, of trained weights on a data set."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fcn.cli import BadInput, command, parser
+from fcn.files import write_json
+from fcn.record import record
+from reference import checkpoint
+from reference.engine import METRICS, evaluate
+from reference.recipes import RECIPES
+from reference.runs import latest, open_data, pick_device
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser(
+        "evaluate.py", __doc__ or "", "python reference/evaluate.py out/runs/shapes-fcn8s/weights.safetensors"
+    )
+    args.add_argument("weights", type=Path, nargs="?", help="a checkpoint; without one, the latest run's")
+    args.add_argument("--dataset", help="voc, sbd, camvid or shapes; without it, the recipe's")
+    args.add_argument("--split", help="split of the data set; without it, the recipe's")
+    args.add_argument("--data", type=Path, help="folder that holds the data sets (shapes is embedded)")
+    args.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    args.add_argument("--json", type=Path, help="write the figures there too")
+    options = args.parse_args(argv)
+
+    path = options.weights or latest()
+    if path is None:
+        raise BadInput("out/runs: holds no finished run; give a checkpoint, or train first")
+    saved = checkpoint.load(path)
+    recipe = RECIPES.get(saved.about.recipe)
+    name = options.dataset or (recipe.val_data or recipe.data if recipe else saved.about.dataset)
+    split = options.split or (recipe.val_split if recipe else "val")
+    data = open_data(name, options.data, split)
+    if tuple(data.classes) != saved.about.classes:
+        raise BadInput(f"{path}: was trained for the classes of {saved.about.dataset}, not of {data.name}")
+    found = evaluate(saved.net, data, pick_device(options.device))
+
+    print(
+        f"{path}\n{saved.about.recipe}, iteration {saved.about.iteration} on {data.name} {split}: {len(data)} images\n"
+    )
+    for name, iu in zip(data.classes, found["iu"], strict=True):
+        print(f"  {name:<16} IU {'absent' if math.isnan(iu) else f'{100 * iu:6.2f}'}")
+    for key in METRICS:
+        print(f"{key:<16} {100 * found[key]:9.4f}")
+    if options.json:
+        figures = {key: found[key] for key in METRICS}
+        ius = {c: None if math.isnan(iu) else float(iu) for c, iu in zip(data.classes, found["iu"], strict=True)}
+        write_json(
+            options.json, record(weights=str(path), data=f"{data.name} {split}", images=len(data), **figures, iu=ius)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The paper in small, on two CPU cores: a classifier of `shapes`, made fully convolutional, then 32s, 16s, 8s.
+
+The nets are VGG-16 at an eighth of its width (fc6 and fc7 at a thirty-second: the committed classifier stays
+below 3 MB). Loss, solver, multipliers, image order and surgery are the paper's; rates are our own, since the
+paper's belong to its width and image size.
+"""
+
+from __future__ import annotations
+
+from reference.recipes.recipe import Recipe, Solver
+
+CLASSES = 12
+NARROW = {"classes": CLASSES, "width": 1 / 8, "fc_width": 1 / 32}
+CLASSIFIER = "shapes-vgg16"
+ITERATIONS = 1200
+SOURCE = "no published figures: `shapes` is this project's own"
+
+
+def _stage(stride: str, start: str, base_lr: float) -> Recipe:
+    return Recipe(
+        name=f"shapes-fcn{stride}",
+        net=f"voc-fcn{stride}",
+        options=NARROW,
+        data="shapes",
+        train_split="train",
+        val_split="val",
+        solver=Solver(base_lr),
+        iterations=ITERATIONS,
+        evaluate_every=ITERATIONS // 4,
+        start=start,
+        source=SOURCE,
+        cost="two minutes on 2 CPU cores",
+    )
+
+
+RECIPES = (
+    Recipe(
+        name=CLASSIFIER,
+        net="vgg16",
+        options={**NARROW, "dropout": 0.0},
+        data="shapes-crops",
+        train_split="train",
+        val_split="val",
+        solver=Solver(0.01, momentum=0.9, lr_policy="poly", max_iter=1600, clip_gradients=1.0),
+        iterations=1600,
+        batch=16,
+        evaluate_every=200,
+        start="",
+        committed=f"{CLASSIFIER}.safetensors",
+        source=SOURCE,
+        cost="ten minutes on 2 CPU cores",
+    ),
+    _stage("32s", CLASSIFIER, 3e-9),
+    _stage("16s", "shapes-fcn32s", 3e-9),
+    _stage("8s", "shapes-fcn16s", 3e-9),
+)

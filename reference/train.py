@@ -1,0 +1,85 @@
+"""Train a recipe: one stage, or with --staged all the stages before it too, as the paper does (section 4.3)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fcn.cli import BadInput, command, parser
+from fcn.record import ROOT
+from reference import build
+from reference.engine import METRICS, train_stage, unfinished, with_iterations
+from reference.recipes import RECIPES, Recipe, find, stages
+from reference.runs import RUNS, WEIGHTS, open_data, pick_device, start_from
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser("train.py", __doc__ or "", "python reference/train.py shapes-fcn8s --staged")
+    args.add_argument("recipe", help=f"one of {', '.join(RECIPES)}")
+    args.add_argument("--staged", action="store_true", help="train the stages that the recipe starts from first")
+    args.add_argument("--data", type=Path, help="folder that holds the data sets (shapes is embedded)")
+    args.add_argument("--weights", type=Path, help="starting weights of the first stage (.safetensors, .caffemodel)")
+    args.add_argument("--from-scratch", action="store_true", help="train the committed start, a classifier, as well")
+    args.add_argument("--iterations", type=int, help="iterations of each stage, instead of the recipe's")
+    args.add_argument("--seed", type=int, default=1337, help="order of the images (the authors') and dropout")
+    args.add_argument("--out", type=Path, default=RUNS, help="runs lie in OUT/RECIPE; a run cut off goes on there")
+    args.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    args.add_argument("--workers", type=int, default=max(1, min(4, (os.cpu_count() or 2) - 1)), help="loaders")
+    options = args.parse_args(argv)
+
+    if options.iterations is not None and options.iterations < 1:
+        raise BadInput(f"--iterations {options.iterations}: at least 1")
+    chain = stages(options.recipe) if options.staged or options.from_scratch else [find(options.recipe)]
+    if chain[0].committed and not options.from_scratch and len(chain) > 1:
+        chain = chain[1:]
+    device = pick_device(options.device)
+    weights: Path | None = options.weights
+    for stage in chain:
+        recipe = with_iterations(stage, options.iterations)
+        folder = options.out / recipe.name
+        if unfinished(folder, recipe):
+            run(recipe, folder, weights or start_of(recipe, options.out), options, device)
+        else:
+            print(f"{recipe.name}: done already, {folder / WEIGHTS}")
+        weights = folder / WEIGHTS
+    return 0
+
+
+def start_of(recipe: Recipe, out: Path) -> Path | None:
+    """The weights that a recipe continues from: the run before it, or what is committed. None: from scratch."""
+    if not recipe.start:
+        return None
+    if recipe.start not in RECIPES:
+        raise BadInput(f"{recipe.name} starts from {recipe.start}: give the file with --weights")
+    before = out / recipe.start / WEIGHTS
+    if before.exists():
+        return before
+    if RECIPES[recipe.start].committed:
+        return ROOT / "reference" / "recipes" / RECIPES[recipe.start].committed
+    raise BadInput(f"{before}: no such file; train {recipe.start} first, or add --staged")
+
+
+def run(recipe: Recipe, folder: Path, weights: Path | None, options: Namespace, device: torch.device) -> None:
+    """One stage, from the net's construction to the printed metrics."""
+    torch.manual_seed(options.seed)
+    data = open_data(recipe.data, options.data, recipe.train_split)
+    val = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
+    net = build(recipe.net, **recipe.options)
+    if weights:
+        print(f"{recipe.name} from {weights}: {start_from(net, weights, recipe.start)}")
+    start = str(weights) if weights else "random weights"
+    result = train_stage(
+        recipe, net, data, val, folder, seed=options.seed, device=device, workers=options.workers, start=start
+    )
+    figures = "  ".join(f"{key} {100 * result['metrics'][key]:.2f}" for key in METRICS)
+    print(f"{recipe.name}: {figures}  ({folder / WEIGHTS})", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
