@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reference import fcn, surgery, trunks
+from reference import heads, surgery, trunks
 from reference.caffe import load_caffemodel, load_prototxt, save_caffemodel, save_prototxt
 from reference.loss import softmax_loss
 from reference.net import Net, NetSpec
@@ -13,10 +13,10 @@ from reference.solver import CaffeSGD
 
 NETS: dict[str, Callable[..., NetSpec]] = {
     "vgg16": trunks.vgg16_classifier,
-    "voc-fcn32s": fcn.voc_fcn32s,
-    "voc-fcn16s": fcn.voc_fcn16s,
-    "voc-fcn8s": fcn.voc_fcn8s,
-    "voc-fcn8s-atonce": fcn.voc_fcn8s_atonce,
+    "voc-fcn32s": heads.voc_fcn32s,
+    "voc-fcn16s": heads.voc_fcn16s,
+    "voc-fcn8s": heads.voc_fcn8s,
+    "voc-fcn8s-atonce": heads.voc_fcn8s_atonce,
 }
 
 
@@ -24,7 +24,7 @@ def build(name: str, **options: Any) -> Net:
     """The net that the authors call `name`, as their solve.py has it before any weights are loaded.
 
     Weights and biases are zero, deconvolutions bilinear, Scale layers at their factor.
-    options: classes, width, fc_width, learned (see `reference.fcn`). Raises ValueError for an unknown name.
+    options: classes, width, fc_width, learned (see `reference.heads`). Raises ValueError for an unknown name.
     """
     if name not in NETS:
         raise ValueError(f"no net {name!r}; there are {', '.join(NETS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import math
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,7 @@ def train_stage(
         batches = _load(passes, solver.iteration * per_step, workers, device)
         bar = tqdm(total=recipe.iterations, initial=solver.iteration, desc=recipe.name, disable=None, unit="it")
         window: list[tuple[Tensor, Tensor]] = []
+        began = time.monotonic()
         while solver.iteration < recipe.iterations:
             # Dropout depends on seed and iteration alone, not on how often the run was interrupted.
             torch.manual_seed(zlib.crc32(f"{seed}/{solver.iteration}".encode()))
@@ -137,7 +139,7 @@ def train_stage(
             val=f"{val.name} {recipe.val_split}",
             classes=list(val.classes),
             metrics={key: scores.rows[-1][key] for key in (*METRICS, "live_fc7")},
-            seconds_trained=round(bar.format_dict["elapsed"], 1),
+            seconds=round(time.monotonic() - began, 1),
         )
         checkpoint.save(folder / WEIGHTS, net, about())
         write_json(folder / "result.json", result)

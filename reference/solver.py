@@ -65,8 +65,12 @@ class CaffeSGD:
                 self._groups[param].append(key)
 
     def rate(self) -> float:
-        """The learning rate of the current iteration (SGDSolver::GetLearningRate)."""
-        lr, gamma, t = self.base_lr, self.gamma, self.iteration
+        """The learning rate of the current iteration (SGDSolver::GetLearningRate).
+
+        Caffe's settings are float32: after 100,000 iterations of "exp" that makes a thousandth.
+        """
+        lr, gamma, power = torch.tensor([self.base_lr, self.gamma, self.power]).tolist()
+        t = self.iteration
         match self.lr_policy:
             case "fixed":
                 return lr
@@ -75,12 +79,13 @@ class CaffeSGD:
             case "exp":
                 return lr * gamma**t
             case "inv":
-                return lr * (1 + gamma * t) ** -self.power
+                return lr * (1 + gamma * t) ** -power
             case "multistep":
                 return lr * gamma ** sum(t >= value for value in self.stepvalue)
             case "poly":
-                return lr * (1 - t / self.max_iter) ** self.power
-        return lr / (1 + math.exp(-gamma * (t - self.stepsize)))
+                return lr * (1 - t / self.max_iter) ** power
+        # Where Caffe's exp overflows to infinity, the rate is 0; Python's would raise.
+        return lr / (1 + math.exp(min(-gamma * (t - self.stepsize), 700)))
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python 3.11+ and make:
+#   make demo    train 32s -> 16s -> 8s on the embedded data, export, run without torch, time, report
+#   make test    the whole suite
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+INSTALLED := $(VENV)/.installed
+DEMO := out/runs/shapes-fcn8s
+
+.PHONY: demo test lint gpu-check clean
+
+demo: $(INSTALLED)
+	$(RUN) reference/train.py shapes-fcn8s --staged
+	$(RUN) export/to_onnx.py $(DEMO)/weights.safetensors -o $(DEMO)/model.onnx
+	$(RUN) benchmarks/accuracy.py $(DEMO)/weights.safetensors --model $(DEMO)/model.onnx
+	$(RUN) benchmarks/latency.py $(DEMO)/model.onnx
+	$(RUN) benchmarks/report.py
+	@echo "open out/report.html"
+
+test: $(INSTALLED)
+	$(RUN) -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Every check that needs an NVIDIA GPU.
+gpu-check: $(INSTALLED)
+	$(RUN) -m pytest -q -m gpu
+	$(RUN) benchmarks/latency.py --out benchmarks/results/gpu
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) out *.egg-info
