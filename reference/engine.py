@@ -112,7 +112,8 @@ def train_stage(
             solver.step()
             solver.zero_grad()
             bar.update()
-            if solver.iteration % DISPLAY == 0 or solver.iteration == recipe.iterations:
+            score_now = solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations
+            if solver.iteration % DISPLAY == 0 or score_now:
                 loss_sum, per_pixel = _mean_losses(window, recipe, solver.iteration)
                 window.clear()
                 rows.add(iteration=solver.iteration, loss=loss_sum, loss_per_pixel=per_pixel, rate=rate)
@@ -120,7 +121,7 @@ def train_stage(
                 writer.add_scalar("train/loss_per_pixel", per_pixel, solver.iteration)
                 writer.add_scalar("train/rate", rate, solver.iteration)
                 bar.set_postfix(loss=f"{per_pixel:.3f}/px")
-            if solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations:
+            if score_now:
                 found = evaluate(net, val, device)
                 scores.add(iteration=solver.iteration, **{k: found[k] for k in (*METRICS, "live_fc7")})
                 for key in (*METRICS, "live_fc7"):

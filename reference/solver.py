@@ -69,7 +69,7 @@ class CaffeSGD:
 
         Caffe's settings are float32: after 100,000 iterations of "exp" that makes a thousandth.
         """
-        lr, gamma, power = torch.tensor([self.base_lr, self.gamma, self.power]).tolist()
+        lr, gamma, power = torch.tensor([self.base_lr, self.gamma, self.power], dtype=torch.float32).tolist()
         t = self.iteration
         match self.lr_policy:
             case "fixed":

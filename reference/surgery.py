@@ -74,8 +74,15 @@ def interpolate(net: Net) -> None:
 
 
 def expand_score(net: Net, layer: str, weights: Mapping[str, Tensor]) -> None:
-    """Give the first classes of `layer` the scores of a net with fewer classes (surgery.expand_score)."""
-    for name in ("weight", "bias"):
-        old, new = weights[f"{layer}.{name}"], net.get_parameter(f"{layer}.{name}")
-        with torch.no_grad():
+    """Give the first classes of `layer` the scores of a net with fewer classes (surgery.expand_score).
+
+    Nothing is written before both blobs fit. Raises ValueError where one does not.
+    """
+    pairs = [(weights[f"{layer}.{name}"], net.get_parameter(f"{layer}.{name}")) for name in ("weight", "bias")]
+    for old, new in pairs:
+        if len(old) > len(new) or old.shape[1:] != new.shape[1:]:
+            ours, theirs = tuple(new.shape), tuple(old.shape)
+            raise ValueError(f"{layer}: scores of {theirs} do not fit into the {ours} of {net.spec.name}")
+    with torch.no_grad():
+        for old, new in pairs:
             new[: len(old)] = old

@@ -33,7 +33,7 @@ def _vgg16_convs(n: Builder, data: str, width: float, pad: int, from_scratch: bo
     """conv1_1 to pool5; returns the five pooled tops. from_scratch declares He's fillers."""
     top, pools = data, []
     # Images are 0-255 minus a mean: 1/64 brings activations to unit size, on which the rates below rely.
-    first_filler = Filler("gaussian", std=math.sqrt(2 / (3 * 3 * 3)) / 64)
+    first_filler = Filler("gaussian", std=round(math.sqrt(2 / (3 * 3 * 3)) / 64, 6))
     for block, (convs, channels) in enumerate(VGG16_BLOCKS, start=1):
         for i in range(1, convs + 1):
             first = block == i == 1

@@ -97,3 +97,48 @@ def relative_l2(ours: np.ndarray, caffe: np.ndarray) -> float:
     """The L2 norm of the difference, relative to Caffe's: how gradients are compared."""
     difference = np.linalg.norm(ours.astype(np.float64) - caffe)
     return float(difference / np.linalg.norm(caffe.astype(np.float64)))
+
+
+def message(data: bytes) -> dict[int, list[Any]]:
+    """The fields of a protobuf message by number: integers, and bytes for whatever is longer.
+
+    So small a reader needs none of the project's own code to read what Caffe wrote.
+    """
+    fields: dict[int, list[Any]] = {}
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = data[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while position < len(data):
+        key = varint()
+        match key & 7:
+            case 0:
+                value: Any = varint()
+            case 1 | 2 | 5 as wire:
+                length = {1: lambda: 8, 2: varint, 5: lambda: 4}[wire]()
+                value = data[position : position + length]
+                position += length
+            case wire:
+                raise ValueError(f"wire type {wire}")
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
+
+
+def blob(data: bytes) -> np.ndarray:
+    """A BlobProto's float32 values (field 5, packed), flattened."""
+    return np.frombuffer(b"".join(message(data)[5]), np.float32)
+
+
+def caffemodel(path: Path) -> dict[str, list[np.ndarray]]:
+    """The flattened blobs of every layer of a caffemodel (NetParameter.layer = 100; its name = 1, blobs = 7)."""
+    layers = [message(layer) for layer in message(path.read_bytes())[100]]
+    return {layer[1][0].decode(): [blob(each) for each in layer.get(7, [])] for layer in layers}

@@ -1,0 +1,265 @@
+"""Training stages, their commands and their checkpoints: what a run leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from fcn.cli import BadInput
+from fcn.images import voc_palette, write_image, write_label
+from reference import build, checkpoint, evaluate, infer, train
+from reference.data import AuthorsOrder, Dataset, Sample, preprocess
+from reference.engine import Passes, describe, exclusive, read_table, train_stage, unfinished
+from reference.recipes import RECIPES, Recipe, Solver, stages
+from reference.surgery import transplant
+
+CPU = torch.device("cpu")
+TINY = {"classes": 3, "width": 1 / 16}
+
+
+class Squares(Dataset):
+    """Four 40x56 images of a bright square on dark ground, in memory; `broken` fails once, as a bad file would."""
+
+    name = "squares"
+    classes = ("ground", "square", "never")
+    palette = voc_palette()[:3]
+    mean = (100.0, 110.0, 120.0)
+
+    def __init__(self, broken_at: int | None = None) -> None:
+        self.reads, self.broken_at = 0, broken_at
+
+    def __len__(self) -> int:
+        return 4
+
+    def label_file(self, index: int) -> str:
+        return f"square {index}"
+
+    def read(self, index: int) -> Sample:
+        self.reads += 1
+        if self.reads == self.broken_at:
+            raise BadInput("square.jpg: broken image; fetch it again")
+        label = np.zeros((40, 56), np.uint8)
+        label[8 : 20 + index, 10:30] = 1
+        label[0, :] = 255
+        image = np.where(label[..., None] == 1, 200, 40).astype(np.uint8).repeat(3, 2)
+        return Sample(str(index), image, label)
+
+
+def recipe(**changes) -> Recipe:
+    base = Recipe(
+        name="tiny",
+        net="voc-fcn16s",
+        options=TINY,
+        data="squares",
+        train_split="train",
+        val_split="val",
+        solver=Solver(1e-9),
+        iterations=8,
+        evaluate_every=4,
+        start="",
+    )
+    return replace(base, **changes)
+
+
+def narrow(seed: int = 0):
+    """A narrow FCN-16s with a random trunk; its scores start at zero, as the paper's do."""
+    torch.manual_seed(seed)
+    net = build("voc-fcn16s", **TINY)
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad and name.endswith("weight") and not name.startswith("score"):
+            torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    return net
+
+
+def stage(folder: Path, data: Dataset | None = None, **changes):
+    seed = changes.pop("seed", 1337)
+    return train_stage(
+        recipe(**changes), narrow(), data or Squares(), Squares(), folder, seed=seed, device=CPU, workers=0, start="x"
+    )
+
+
+def test_passes_follow_the_authors_order():
+    data = Squares()
+    passes = Passes(data, batch=2, passes=3, seed=1337)
+    order = iter(AuthorsOrder(4, 1337))
+    for index in range(3):
+        image, label = passes[index]
+        samples = [data[next(order)] for _ in range(2)]
+        assert np.array_equal(image, [preprocess(s.image, data.mean) for s in samples])
+        assert np.array_equal(label[:, 0], [s.label for s in samples])
+
+
+def test_a_stage_learns_and_leaves_its_files(tmp_path):
+    result = stage(tmp_path, iterations=40, evaluate_every=20)
+    rows = read_table(tmp_path / "log.csv")
+    assert [row["iteration"] for row in rows] == [20, 40]
+    assert rows[1]["loss_per_pixel"] < rows[0]["loss_per_pixel"] < np.log(3)
+    assert [row["iteration"] for row in read_table(tmp_path / "scores.csv")] == [20, 40]
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"] == result["metrics"]
+    saved = checkpoint.load(tmp_path / "weights.safetensors")
+    assert saved.about.iteration == 40 and saved.about.classes == Squares.classes and not saved.history
+    assert saved.net.spec == build("voc-fcn16s", **TINY).spec
+    assert not (tmp_path / "snapshot.safetensors").exists()
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    assert not unfinished(tmp_path, recipe(iterations=40, evaluate_every=20))
+    assert unfinished(tmp_path, recipe(iterations=41, evaluate_every=20))
+
+
+def test_an_interrupted_stage_goes_on_bit_for_bit(tmp_path):
+    stage(tmp_path / "straight")
+    with pytest.raises(BadInput, match="broken image"):  # in iteration 7; the snapshot is of 4
+        stage(tmp_path / "cut", Squares(broken_at=7))
+    assert (tmp_path / "cut" / "snapshot.safetensors").exists()
+    assert not (tmp_path / "cut" / "weights.safetensors").exists()
+    stage(tmp_path / "cut")
+    for name in ("weights.safetensors", "scores.csv", "log.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+def test_iter_size_sums_passes_and_every_one_counts(tmp_path):
+    stage(tmp_path / "one", iterations=2)
+    stage(tmp_path / "two", iterations=2, solver=Solver(1e-9, iter_size=2))
+    one, two = (checkpoint.load(tmp_path / n / "weights.safetensors").net.state_dict() for n in ("one", "two"))
+    assert not torch.equal(one["score_fr.weight"], two["score_fr.weight"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(BadInput, match="lower base_lr"):
+        stage(tmp_path, solver=Solver(1e3), iterations=20)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    stage(tmp_path, iterations=1)
+    with pytest.raises(BadInput, match="another seed"):
+        stage(tmp_path, iterations=1, seed=5)
+    with exclusive(tmp_path), pytest.raises(BadInput, match="another run is training here"):
+        stage(tmp_path, iterations=1)
+
+
+def test_stages_lead_back_to_the_classifier():
+    names = [r.name for r in stages("shapes-fcn8s")]
+    assert names == ["shapes-vgg16", "shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s"]
+    assert [r.name for r in stages("voc-fcn8s")] == ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"]
+    assert [r.name for r in stages("voc-fcn8s-atonce")] == ["voc-fcn8s-atonce"]
+
+
+def test_recipes_of_the_authors():
+    """solver.prototxt and solve.py of the authors' voc-fcn* folders."""
+    rates = {"voc-fcn32s": 1e-10, "voc-fcn16s": 1e-12, "voc-fcn8s": 1e-14, "voc-fcn8s-atonce": 1e-10}
+    for name, rate in rates.items():
+        solver = RECIPES[name].solver
+        assert (solver.base_lr, solver.momentum, solver.weight_decay) == (rate, 0.99, 5e-4)
+        assert (solver.lr_policy, solver.iter_size) == ("fixed", 1)
+        assert RECIPES[name].iterations == (300_000 if name.endswith("atonce") else 100_000)
+
+
+def test_the_committed_classifier_starts_the_shapes_stages():
+    path = Path(train.__file__).parent / "recipes" / RECIPES["shapes-vgg16"].committed
+    assert path.stat().st_size <= 3_000_000
+    saved = checkpoint.load(path)
+    net = build("voc-fcn32s", **RECIPES["shapes-fcn32s"].options)
+    report = transplant(net, saved.net)
+    assert report.coerced == ["fc6.weight", "fc7.weight"] and report.dropped == ["fc8.weight", "fc8.bias"]
+    assert report.missing == ["score_fr.weight", "score_fr.bias", "upscore.weight"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A narrow net for `shapes`, saved as train.py does."""
+    from reference.data.shapes import Shapes
+
+    path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
+    net = build("voc-fcn32s", classes=12, width=1 / 16)
+    checkpoint.save(path, net, describe(RECIPES["shapes-fcn32s"], Shapes("val"), 7, {"seed": 1}))
+    return path
+
+
+def test_checkpoints_come_back_whole(tmp_path):
+    net = narrow()
+    about = describe(recipe(), Squares(), 3, {"seed": 1, "start": "x"})
+    history = {"fc6.weight": torch.randn(4), "iteration": torch.tensor(3)}
+    checkpoint.save(tmp_path / "a.safetensors", net, about, history)
+    saved = checkpoint.load(tmp_path / "a.safetensors")
+    assert saved.about == about and saved.net.spec == net.spec
+    assert all(torch.equal(saved.net.state_dict()[key], value) for key, value in net.state_dict().items())
+    assert all(torch.equal(saved.history[key], value) for key, value in history.items())
+
+
+def test_broken_checkpoints_are_refused(trained, tmp_path):
+    whole = trained.read_bytes()
+    path = tmp_path / "cut.safetensors"
+    for size in (1, 7, 8, 100, 5000, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(BadInput, match=r"cut\.safetensors"):
+            checkpoint.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(BadInput, match="empty"):
+        checkpoint.load(path)
+    safetensors.torch.save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(BadInput, match="not a checkpoint"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["no-such-recipe"], "no recipe 'no-such-recipe'"),
+        (["shapes-fcn8s"], "train shapes-fcn16s first, or add --staged"),
+        (["voc-fcn32s", "--staged"], "give the file with --weights"),
+        (["camvid-fcn32s"], "--data"),
+        (["camvid-fcn32s", "--data", "nowhere"], "nowhere: no such folder"),
+        (["shapes-fcn32s", "--weights", "none.safetensors"], "none.safetensors: no such file"),
+        (["shapes-fcn32s", "--weights", "none.caffemodel"], "none.caffemodel: no such file"),
+        (["shapes-fcn32s", "--iterations", "0"], "at least 1"),
+        (["shapes-fcn32s", "--device", "cuda:77"], "--device cuda:77"),
+    ],
+)
+def test_train_refuses_in_one_line(arguments, complaint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert complaint in error and "\n" not in error
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_weights_of_another_net_are_refused(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["shapes-fcn32s", "--weights", str(trained)]) == 2
+    assert "conv1_1.weight is (4, 3, 3, 3) in the weights but (8, 3, 3, 3)" in capsys.readouterr().err
+
+
+def test_evaluate_command(trained, tmp_path, capsys):
+    assert evaluate.main([str(trained), "--split", "nope"]) == 2
+    assert "no split 'nope'" in capsys.readouterr().err
+
+
+def test_infer_command(trained, tmp_path, capsys):
+    image = tmp_path / "photo.png"
+    write_image(image, np.full((30, 41, 3), 90, np.uint8))
+    out, laid = tmp_path / "label.png", tmp_path / "over.png"
+    assert infer.main([str(image), "--weights", str(trained), "--out", str(out), "--overlay", str(laid)]) == 0
+    assert out.exists() and laid.exists() and "background 100%" in capsys.readouterr().out
+    image.write_bytes(image.read_bytes()[:60])
+    out.unlink()
+    assert infer.main([str(image), "--weights", str(trained), "--out", str(out)]) == 2
+    assert "photo.png: " in capsys.readouterr().err and not out.exists()
+
+
+def test_training_on_files_names_the_broken_one(tmp_path, capsys, monkeypatch):
+    """A CamVid folder whose label holds an unknown id: the loader's complaint reaches the user as one line."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "a.png", np.zeros((24, 32, 3), np.uint8))
+        write_label(tmp_path / f"{split}annot" / "a.png", np.full((24, 32), 77, np.uint8), voc_palette())
+        (tmp_path / f"{split}.txt").write_text(f"{split}/a.png {split}annot/a.png\n")
+    arguments = ["camvid-fcn32s", "--data", str(tmp_path), "--iterations", "2", "--workers", "1"]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert "trainannot" in error and "77" in error and "Traceback" not in error
