@@ -19,7 +19,6 @@ from onnx import TensorProto
 
 from export.graph import IR_VERSION, OPSET, Graph, emits, to_model
 from fcn.cli import BadInput
-from reference import build
 from reference.heads import voc_fcn8s
 from reference.layers import (
     LRN,
@@ -140,12 +139,6 @@ def test_inputs_and_outputs_are_free_in_batch_and_size() -> None:
     assert (labels.name, dims(labels)) == ("label", ["N", "H", "W"])
     assert labels.type.tensor_type.elem_type == TensorProto.UINT8
     assert (model.opset_import[0].version, model.ir_version, model.graph.name) == (OPSET, IR_VERSION, "voc-fcn8s")
-
-
-def test_a_net_in_half_precision_stays_so() -> None:
-    net = build("voc-fcn32s", width=1 / 64).half()
-    types = {tensor.data_type for tensor in to_model(net).graph.initializer if "/" not in tensor.name}
-    assert types == {TensorProto.FLOAT16}
 
 
 # --- each type of layer alone -------------------------------------------------------------------------------

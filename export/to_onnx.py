@@ -1,0 +1,213 @@
+"""Write a net as one ONNX file that says all a runtime must know, verified in ONNX Runtime before it appears."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from onnx import helper
+
+from export.graph import IO, label_names, to_model
+from export.verify import Disagreement, Report, verify
+from fcn import cli
+from fcn.cli import BadInput
+from fcn.files import atomic, sha256
+from fcn.images import voc_palette
+from reference import NETS, build, checkpoint
+from reference.caffe import load_caffemodel, load_prototxt
+from reference.checkpoint import About
+from reference.data.voc import CLASSES, MEAN
+from reference.layers import Convolution, Deconvolution, InnerProduct
+from reference.net import Net
+from reference.runs import latest
+from runtime.metadata import Metadata
+
+
+def export_onnx(
+    net: Net, path: str | Path, about: About | None = None, io: str = "scores", expose: Sequence[str] = ()
+) -> Report:
+    """Write `net` (on the CPU) to `path`, verify the file, and only then give it its name.
+
+    about: what the weights were trained for; it becomes the file's metadata, without which `runtime` refuses it.
+    io: "scores" gives the net's outputs, N x K x H x W float32 under Caffe's names; "labels" gives their best
+    classes, N x H x W uint8. expose: further Caffe tops to give as outputs, for comparisons layer by layer.
+    The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
+    (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
+    """
+    properties = describe(net, about, io).to_properties() if about else {}
+    with atomic(path) as temporary:
+        model = to_model(net, io, expose)
+        helper.set_model_props(model, properties)
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        del model  # a copy of the weights: verification needs the memory
+        try:
+            return verify(net, temporary, io)
+        except Disagreement as problem:
+            raise Disagreement(f"{problem}; nothing written") from problem
+
+
+def describe(net: Net, about: About, io: str) -> Metadata:
+    """What the file says of itself; of several inputs or outputs, the first. Raises BadInput for contradictions."""
+    spec = net.spec
+    top = spec.outputs[0]
+    channels = spec.shapes()[top][1]
+    if len(about.classes) != channels:
+        raise BadInput(f"{spec.name}: {top} has {channels} channels, but {len(about.classes)} classes are named")
+    origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset}
+    try:
+        return Metadata(
+            net=spec.name,
+            classes=about.classes,
+            palette=about.palette,
+            mean=about.mean,
+            void=about.void,
+            io=io,
+            input=spec.inputs[0],
+            output=top if io == "scores" else label_names(spec)[top],
+            weights_sha256=weights_sha256(net),
+            provenance={**about.provenance, **origin},
+        )
+    except ValueError as error:
+        raise BadInput(f"{spec.name}: its description does not hold together ({error})") from error
+
+
+def weights_sha256(net: Net) -> str:
+    """SHA-256 over the state dict: for each key in sorted order the line "<key> <dtype> <shape>" (float32, 21x3x1x1)
+    and the values' bytes, little-endian in C order. It names the weights, however they are stored.
+    """
+    digest = hashlib.sha256()
+    for key, blob in sorted(net.state_dict().items()):
+        values = blob.cpu().contiguous().numpy()
+        digest.update(f"{key} {values.dtype} {'x'.join(map(str, values.shape))}\n".encode())
+        digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).data)
+    return digest.hexdigest()
+
+
+def randomise(net: Net, seed: int) -> None:
+    """Fill a freshly built net with weights under which its activations and labels vary as a trained net's do.
+
+    He-normal weights, a hundredth of that in layers whose name begins with "score", biases of deviation 0.1;
+    deconvolutions and scales stay as they were built.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in net.spec.layers:
+            if isinstance(layer, Convolution | InnerProduct) and not isinstance(layer, Deconvolution):
+                gain = 0.01 if layer.name.startswith("score") else 2**0.5
+                blobs = dict(net.layer(layer.name).named_parameters())
+                weight = blobs["weight"]
+                weight.normal_(0, gain / weight[0].numel() ** 0.5, generator=generator)
+                if "bias" in blobs:
+                    blobs["bias"].normal_(0, 0.1, generator=generator)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(
+        "to_onnx.py",
+        "Write a net as one ONNX file with free batch, height and width, and verify it in ONNX Runtime.\n"
+        "Without SOURCE: the latest training run below out/runs, or else random weights.",
+        "python export/to_onnx.py out/runs/voc-fcn8s/weights.safetensors --io labels -o voc-fcn8s.onnx",
+    )
+    parser.add_argument(
+        "source", type=Path, nargs="?", metavar="SOURCE", help="a checkpoint (.safetensors), or a Caffe net (.prototxt)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the weights of a Caffe net")
+    parser.add_argument(
+        "--mean",
+        type=float,
+        nargs=3,
+        metavar=("B", "G", "R"),
+        help=f"what a Caffe net's images are reduced by; not given: {MEAN}",
+    )
+    parser.add_argument("--io", choices=IO, default="scores", help="what comes out: scores, or the best classes' ids")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="not given: beside SOURCE, or out/NET.onnx for random weights"
+    )
+    group = parser.add_argument_group("random weights, to try and to time a net")
+    group.add_argument("--random", choices=NETS, metavar="NET", help=f"one of {', '.join(NETS)}")
+    group.add_argument("--width", type=float, default=1.0, help="factor of all channels")
+    group.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    if args.out and args.out.suffix != ".onnx":
+        raise BadInput(f"{args.out}: the file's name must end in .onnx")
+    net, about, out = load(args)
+    out = args.out or out
+    if about is None:
+        print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
+    print(f"writing {net.spec.name} ({args.io}) and verifying it in ONNX Runtime ...", flush=True)
+    start = time.perf_counter()
+    report = export_onnx(net, out, about, args.io)
+    seconds = time.perf_counter() - start
+    print(f"{report}\n{out}: {out.stat().st_size / 1e6:.1f} MB in {seconds:.1f} s, sha256 {sha256(out)}")
+
+
+def load(args: argparse.Namespace) -> tuple[Net, About | None, Path]:
+    """The net with its weights, what is known of them, and where the file goes by default."""
+    random = args.random or (args.width, args.seed) != (1.0, 0)
+    if args.source and random:
+        raise BadInput(f"{args.source} has its own weights: leave out --random, --width and --seed")
+    source = args.source or (None if random else latest())
+    if source and source.suffix == ".prototxt":
+        return _caffe(source, args.weights, tuple(args.mean or MEAN))
+    if args.weights or args.mean:
+        raise BadInput("--weights and --mean belong to a Caffe net: give its .prototxt")
+    if source:
+        return _checkpoint(source)
+    return _random(args.random or "voc-fcn8s", args.width, args.seed, "" if random else "no trained run found: ")
+
+
+def _checkpoint(path: Path) -> tuple[Net, About, Path]:
+    if path.suffix != ".safetensors":
+        raise BadInput(f"{path}: give a checkpoint (.safetensors) or a Caffe net (.prototxt)")
+    print(f"reading {path}", flush=True)
+    loaded = checkpoint.load(path)
+    return loaded.net, loaded.about, path.with_suffix(".onnx")
+
+
+def _caffe(prototxt: Path, weights: Path | None, mean: tuple[float, float, float]) -> tuple[Net, About | None, Path]:
+    if weights is None:
+        raise BadInput(f"{prototxt}: a Caffe net's weights are in another file: give it with --weights")
+    net = load_prototxt(prototxt)
+    print(f"reading {weights}", flush=True)
+    if missing := load_caffemodel(net, weights).missing:
+        raise BadInput(f"{weights}: lacks {', '.join(missing[:3])} of {prototxt}: these are another net's weights")
+    return net, _plain_about(net, prototxt.stem, mean), prototxt.with_suffix(".onnx")
+
+
+def _random(name: str, width: float, seed: int, reason: str) -> tuple[Net, About | None, Path]:
+    if not 0 < width <= 2:
+        raise BadInput(f"--width {width}: give a factor above 0, 2 at most")
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"--seed {seed}: give a number from 0 to {2**32 - 1}")
+    says = f"warning: {reason}exporting {name} with RANDOM weights (seed {seed}); its labels mean nothing"
+    print(says, file=sys.stderr, flush=True)
+    net = build(name, width=width)
+    randomise(net, seed)
+    return net, _plain_about(net, f"random weights, seed {seed}", MEAN), Path("out") / f"{name}.onnx"
+
+
+def _plain_about(net: Net, origin: str, mean: tuple[float, float, float]) -> About | None:
+    """A description for weights that come without one: VOC's classes where there are 21, else numbered ones.
+
+    None for a net that does not give one label map of one image.
+    """
+    (_, channels, *size), *others = (net.spec.shapes()[top] for top in net.spec.outputs)
+    if others or not size or channels > 255 or len(net.spec.inputs) > 1:
+        return None
+    classes = CLASSES if channels == len(CLASSES) else tuple(f"class {i}" for i in range(channels))
+    palette = tuple(tuple(colour) for colour in voc_palette()[:channels].tolist())
+    return About(recipe=origin, iteration=0, dataset="unknown", classes=classes, palette=palette, mean=mean)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
