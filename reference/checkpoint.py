@@ -17,7 +17,8 @@ from fcn.files import atomic, existing
 from reference.caffe import net_from_text, net_to_text
 from reference.net import Net
 
-FORMAT = "1"
+FORMAT = 1
+KEY = "fcn"
 HISTORY = "history:"
 
 
@@ -49,7 +50,9 @@ def save(path: str | Path, net: Net, about: About, history: Mapping[str, Tensor]
     tensors = {key: blob.detach().cpu().contiguous() for key, blob in net.state_dict().items()}
     for key, value in (history or {}).items():
         tensors[HISTORY + key] = value.detach().cpu().contiguous()
-    metadata = {"format": FORMAT, "prototxt": net_to_text(net.spec), "about": json.dumps(asdict(about))}
+    # Under one key: safetensors writes several in random order, and equal runs should give equal files.
+    description = {"format": FORMAT, "prototxt": net_to_text(net.spec), "about": asdict(about)}
+    metadata = {KEY: json.dumps(description)}
     with atomic(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata)
 
@@ -63,11 +66,14 @@ def load(path: str | Path) -> Checkpoint:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: not a readable safetensors file ({error}); fetch or train it again") from error
-    if metadata.get("format") != FORMAT:
-        raise BadInput(f"{path}: not a checkpoint of this version of train.py; train again")
+    if KEY not in metadata:
+        raise BadInput(f"{path}: not a checkpoint that train.py wrote; to start from weights alone, use a caffemodel")
     try:
-        about = _about(json.loads(metadata["about"]))
-        net = Net(net_from_text(metadata["prototxt"], str(path)))
+        description = json.loads(metadata[KEY])
+        if description["format"] != FORMAT:
+            raise BadInput(f"{path}: written by another version of train.py; train again")
+        about = _about(description["about"])
+        net = Net(net_from_text(description["prototxt"], str(path)))
         net.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(HISTORY)})
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path}: its description and its weights do not fit ({error}); fetch or train again") from error

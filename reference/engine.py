@@ -106,7 +106,7 @@ def train_stage(
             rate = solver.rate()
             for _ in range(per_step):
                 image, label = next(batches)
-                loss = net.loss(data=image, label=label)
+                loss = net.total_loss(data=image, label=label)
                 loss.backward()
                 window.append((loss.detach(), (label != data.void).sum()))
             solver.step()
@@ -117,6 +117,7 @@ def train_stage(
                 loss_sum, per_pixel = _mean_losses(window, recipe, solver.iteration)
                 window.clear()
                 rows.add(iteration=solver.iteration, loss=loss_sum, loss_per_pixel=per_pixel, rate=rate)
+                rows.write()
                 writer.add_scalar("train/loss", loss_sum, solver.iteration)
                 writer.add_scalar("train/loss_per_pixel", per_pixel, solver.iteration)
                 writer.add_scalar("train/rate", rate, solver.iteration)
@@ -126,7 +127,6 @@ def train_stage(
                 scores.add(iteration=solver.iteration, **{k: found[k] for k in (*METRICS, "live_fc7")})
                 for key in (*METRICS, "live_fc7"):
                     writer.add_scalar(f"val/{key}", found[key], solver.iteration)
-                rows.write()
                 scores.write()
                 checkpoint.save(folder / SNAPSHOT, net, about(), solver.state_dict())
         bar.close()
@@ -169,7 +169,8 @@ def evaluate(
         prediction = tops[top][0].argmax(0).to(torch.uint8).cpu().numpy()
         hist += confusion(sample.label, prediction.reshape(sample.label.shape), len(data.classes))
         if watched:
-            live = torch.logical_or(live, (tops["fc7"][0].flatten(1) > 0).any(1))
+            fc7 = tops["fc7"]  # 1 x C (x H x W)
+            live = torch.logical_or(live, (fc7.reshape(fc7.shape[1], -1) > 0).any(1))
         if observe:
             observe(index, prediction)
     found = metrics(hist)

@@ -154,7 +154,7 @@ class Net(nn.Module):
         tops = dict.fromkeys(top for layer in self.spec.layers for top in layer.tops if top in reachable)
         return self.run(tuple(tops), inputs)
 
-    def loss(self, **inputs: Tensor) -> Tensor:
+    def total_loss(self, **inputs: Tensor) -> Tensor:
         """The sum of the net's weighted losses, a scalar; inputs must hold the labels too."""
         losses = self.run(self.spec.losses, inputs)
         weights = {x.tops[0]: x.loss_weight for x in self.spec.layers if isinstance(x, SoftmaxWithLoss)}

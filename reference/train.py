@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from fcn.cli import BadInput, command, parser
+from fcn.files import sha256
 from fcn.record import ROOT
 from reference import build
 from reference.engine import METRICS, train_stage, unfinished, with_iterations
@@ -73,7 +74,7 @@ def run(recipe: Recipe, folder: Path, weights: Path | None, options: Namespace, 
     net = build(recipe.net, **recipe.options)
     if weights:
         print(f"{recipe.name} from {weights}: {start_from(net, weights, recipe.start)}")
-    start = str(weights) if weights else "random weights"
+    start = f"{weights.name}, sha256 {sha256(weights)}" if weights else "random weights"
     result = train_stage(
         recipe, net, data, val, folder, seed=options.seed, device=device, workers=options.workers, start=start
     )

@@ -144,7 +144,7 @@ def test_a_net_of_two_inputs_and_two_outputs() -> None:
     assert list(by_keyword) == list(in_order) == ["score_sem", "score_geo"]
     truth = {"sem": torch.zeros(1, 1, 3, 3), "geo": torch.ones(1, 1, 3, 3)}
     losses = net.run(net.spec.losses, {"a": x, "b": y} | truth)
-    assert net.loss(a=x, b=y, **truth) == sum(losses.values())
+    assert net.total_loss(a=x, b=y, **truth) == sum(losses.values())
 
 
 def test_loss_weights() -> None:
@@ -152,7 +152,7 @@ def test_loss_weights() -> None:
     score = n.conv("score", n.input("data", 1), 2, 1)
     n.add(SoftmaxWithLoss(name="loss", bottoms=(score, n.input("label", 1)), tops=("loss",), loss_weight=0.25))
     net, inputs = Net(n.spec()), {"data": torch.randn(1, 1, 4, 4), "label": torch.zeros(1, 1, 4, 4)}
-    assert net.loss(**inputs) == 0.25 * net.blobs(**inputs)["loss"]
+    assert net.total_loss(**inputs) == 0.25 * net.blobs(**inputs)["loss"]
 
 
 def test_outputs_of_a_deploy_net(nets: dict[str, Net]) -> None:
@@ -298,7 +298,7 @@ def test_wrong_inputs(nets: dict[str, Net]) -> None:
     with pytest.raises(ValueError, match="voc-fcn32s needs the input 'data'"):
         net()
     with pytest.raises(ValueError, match="voc-fcn32s needs the input 'label'"):
-        net.loss(data=image())
+        net.total_loss(data=image())
     with pytest.raises(ValueError, match="no input 'depth'; it has data, label"):
         net(image(), depth=image())
     with pytest.raises(ValueError, match=r"input 'data' is \(1, 4, 8, 8\), not N x 3 x H x W"):
@@ -308,7 +308,7 @@ def test_wrong_inputs(nets: dict[str, Net]) -> None:
     with pytest.raises(ValueError):
         net(image(), image())
     with pytest.raises(ValueError, match="does not fit score"):
-        net.loss(data=image(), label=torch.zeros(1, 1, 5, 5))
+        net.total_loss(data=image(), label=torch.zeros(1, 1, 5, 5))
 
 
 def test_graphs_that_are_none() -> None:

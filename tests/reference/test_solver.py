@@ -226,11 +226,11 @@ def test_iter_size_accumulates_backward_passes() -> None:
     pairs = [(torch.randn(1, 3, 9, 8), torch.randint(0, 21, (1, 1, 9, 8))) for _ in range(2)]
     single = []
     for data, label in pairs:
-        net.loss(data=data, label=label).backward()
+        net.total_loss(data=data, label=label).backward()
         single.append(net.layer("score_fr").bias.grad.clone())
         solver.zero_grad()
     for data, label in pairs:
-        net.loss(data=data, label=label).backward()
+        net.total_loss(data=data, label=label).backward()
     solver.step()
     mean = (single[0] + single[1]) / 2
     # Biases learn at 2.
@@ -286,7 +286,7 @@ def train(net: Net, solver: CaffeSGD, start: int, stop: int) -> None:
         solver.zero_grad()
         torch.manual_seed(t)
         data, label = torch.randn(1, 3, 20, 24), torch.randint(0, 21, (1, 1, 20, 24))
-        net.loss(data=data, label=label).backward()
+        net.total_loss(data=data, label=label).backward()
         solver.step()
 
 
@@ -377,7 +377,7 @@ def run(net: Net, solver: CaffeSGD, start: int, stop: int) -> None:
         ids[random.uniform(size=(40, 48)) < 0.05] = golden.VOID
         solver.zero_grad()
         for _ in range(solver.iter_size):
-            net.loss(data=data, label=torch.from_numpy(ids)[None, None]).backward()
+            net.total_loss(data=data, label=torch.from_numpy(ids)[None, None]).backward()
         solver.step()
 
 

@@ -16,6 +16,7 @@ from fcn.images import voc_palette, write_image, write_label
 from reference import build, checkpoint, evaluate, infer, train
 from reference.data import AuthorsOrder, Dataset, Sample, preprocess
 from reference.engine import Passes, describe, exclusive, read_table, train_stage, unfinished
+from reference.engine import evaluate as score_net
 from reference.recipes import RECIPES, Recipe, Solver, stages
 from reference.surgery import transplant
 
@@ -179,6 +180,18 @@ def trained(tmp_path_factory) -> Path:
     net = build("voc-fcn32s", classes=12, width=1 / 16)
     checkpoint.save(path, net, describe(RECIPES["shapes-fcn32s"], Shapes("val"), 7, {"seed": 1}))
     return path
+
+
+def test_a_classifier_is_scored_as_one_pixel():
+    from reference.data.shapes import Crops
+
+    class Few(Crops):
+        def __len__(self) -> int:
+            return 6
+
+    net = build("vgg16", classes=12, width=1 / 16)
+    found = score_net(net, Few("val", 224), CPU)
+    assert found["pixel_accuracy"] == 1 / 6 and 0 <= found["live_fc7"] <= 1  # zero scores call all six class 0
 
 
 def test_checkpoints_come_back_whole(tmp_path):

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import contenders, latency
+from benchmarks.contenders import Contender
+from benchmarks.subject import scenes
+from export.to_onnx import weights_sha256
+from fcn.cli import BadInput
+from reference import checkpoint
+
+ROW = {
+    "name",
+    "settings",
+    "provider",
+    "begins_with",
+    "equal_labels",
+    "runs",
+    "median_ms",
+    "p90_ms",
+    "p99_ms",
+    "images_per_s",
+}
+FAST = ["--sizes", "40x56", "--threads", "1", "--device", "cpu", "--repeat", "3"]
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile takes half a minute: one test is enough."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+
+def figures(out: Path) -> dict:
+    return json.loads((out / "latency.json").read_text())
+
+
+def test_every_way_to_run_a_checkpoint(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    assert latency.main([str(weights), *FAST, "--batch", "2", "--out", str(tmp_path)]) == 0
+    found = figures(tmp_path)
+    assert found.keys() >= {"command", "machine", "date", "versions", "net", "source", "io", "device", "threads"}
+    assert (found["net"], found["threads"], found["batch"], found["device"]) == ("voc-fcn8s", 1, 2, "cpu")
+    assert found["weights_sha256"] == weights_sha256(checkpoint.load(weights).net)
+    (at,) = found["sizes"]
+    assert (at["height"], at["width"], set(at["absent"])) == (40, 56, {"TensorRT"})
+    rows = {row["name"]: row for row in at["rows"]}
+    assert list(rows) == ["PyTorch eager", "torch.compile", "ONNX Runtime", "runtime.Segmenter"]
+    for row in rows.values():
+        assert set(row) == ROW
+        assert row["runs"] == 3 and 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["images_per_s"] == pytest.approx(2e3 / row["median_ms"], rel=1e-2)
+        assert row["equal_labels"] >= latency.AGREEMENT
+    assert rows["ONNX Runtime"]["provider"] == "CPUExecutionProvider"
+    assert rows["runtime.Segmenter"]["begins_with"] == "image"
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "TensorRT         absent: not covered yet" in said and f"{rows['ONNX Runtime']['median_ms']:.2f}" in said
+
+
+def test_a_file_with_its_checkpoint_beside_it(model: Path, no_compiler: None, tmp_path: Path) -> None:
+    assert latency.main([str(model), *FAST, "--sizes", "33x20,16x16", "--out", str(tmp_path)]) == 0
+    found = figures(tmp_path)
+    assert [(at["height"], at["width"]) for at in found["sizes"]] == [(33, 20), (16, 16)]
+    for at in found["sizes"]:
+        assert [row["name"] for row in at["rows"]] == ["PyTorch eager", "ONNX Runtime", "runtime.Segmenter"]
+        assert at["absent"]["torch.compile"].startswith("needs a C++ compiler, and there is no no-such-compiler")
+    assert found["source"] == str(model)
+
+
+def test_a_file_alone_is_timed_alone(model: Path, runs: Path, tmp_path: Path, no_compiler: None) -> None:
+    alone = shutil.copy(model, tmp_path / "alone.onnx")
+    # Another net's checkpoint beside it is not taken for its own.
+    shutil.copy(runs / "shapes-fcn32s" / "weights.safetensors", tmp_path)
+    assert latency.main([str(alone), *FAST, "--out", str(tmp_path)]) == 0
+    (at,) = figures(tmp_path)["sizes"]
+    assert [row["name"] for row in at["rows"]] == ["ONNX Runtime", "runtime.Segmenter"]
+    assert at["absent"]["PyTorch eager"] == at["absent"]["torch.compile"]
+    assert "no checkpoint with the weights of" in at["absent"]["PyTorch eager"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("net.engine", b"ftrt"),
+        ("net.plan", b"ftrt"),
+        ("empty.onnx", b""),
+        ("text.onnx", b"not a model\n"),
+        ("missing.onnx", None),
+        ("net.bin", b"?"),
+        ("empty.safetensors", b""),
+        ("text.safetensors", b"not a checkpoint"),
+    ],
+)
+def test_what_cannot_be_executed_is_refused(
+    name: str, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert latency.main([str(path), *FAST, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and name in said.err
+    assert not (tmp_path / "out").exists() and "ms" not in said.out
+
+
+@pytest.mark.parametrize(
+    "words", [["--sizes", "375"], ["--sizes", "0x5"], ["--sizes", "axb"], ["--repeat", "0"], ["--threads", "0"]]
+)
+def test_bad_options(words: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert latency.main([str(model), *FAST, *words, "--out", str(tmp_path / "out")]) == 2
+    assert words[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_net_are_refused(
+    model: Path, runs: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = runs / "shapes-fcn16s" / "weights.safetensors"
+    for words in ([str(model), "--weights", str(other)], [str(weights), "--weights", str(other)]):
+        assert latency.main([*words, *FAST, "--out", str(tmp_path / "out")]) == 2
+    assert "holds other weights than" in capsys.readouterr().err
+
+
+def test_contenders_that_disagree_are_not_timed() -> None:
+    scores = np.random.RandomState(0).rand(1, 3, 20, 20).astype(np.float32)
+    best = scores.argmax(1).astype(np.uint8)
+    same = Contender("scores", "", "", lambda: torch.from_numpy(scores))
+    labels = Contender("labels", "", "", lambda: best)
+    assert latency.agreement([same, labels]) == {"scores": 1.0, "labels": 1.0}
+    wrong = Contender("wrong", "", "", lambda: np.where(np.arange(20) < 1, best + 1, best))
+    with pytest.raises(BadInput, match=r"wrong gives the labels of scores on 95\.00%"):
+        latency.agreement([same, labels, wrong])
+
+
+def test_a_compiler_that_fails_leaves_the_contender_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = latency.find(str(model), None, model.parent)
+    images = scenes(1, 16, 16)
+    task = contenders.Task(subject, images, latency.preprocess(images, (0, 0, 0)), torch.device("cpu"), 1)
+
+    def broken(*arguments: object, **options: object) -> object:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("CppCompileError: no header\nand a long log")
+
+        return run
+
+    monkeypatch.setattr(contenders, "_need_compiler", lambda device: None)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(contenders.Absent, match=r"^fails here: CppCompileError: no header$"):
+        contenders.compiled(task)
+
+
+def test_scenes_fill_any_size() -> None:
+    images = scenes(2, 400, 300)
+    assert images.shape == (2, 400, 300, 3) and not np.array_equal(images[0], images[1])
+    assert images.std(axis=(1, 2, 3)).min() > 10
