@@ -24,7 +24,7 @@ def build(name: str, **options: Any) -> Net:
     """The net that the authors call `name`, as their solve.py has it before any weights are loaded.
 
     Weights and biases are zero, deconvolutions bilinear, Scale layers at their factor.
-    options: classes, width, fc_width, learned (see `reference.heads`). Raises ValueError for an unknown name.
+    options: classes, learned, width, fc_width, dropout (see `reference.heads`). Raises ValueError for an unknown name.
     """
     if name not in NETS:
         raise ValueError(f"no net {name!r}; there are {', '.join(NETS)}")

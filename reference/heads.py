@@ -7,24 +7,29 @@ Strides and offsets of the skips:
     16s     upscore2 4/2, upscore16 32/16           score_pool4c 5, score 27
     8s      upscore2 4/2, upscore_pool4 4/2,        score_pool4c 5, score_pool3c 9, score 31
             upscore8 16/8
+
+Options of every net: classes; learned (the deconvolutions inside the net learn, as in the CVPR version, and the last
+stays bilinear); and the trunk's width, fc_width and dropout (see `reference.trunks.vgg16`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from reference.builder import Builder
 from reference.net import NetSpec
 from reference.trunks import Trunk, vgg16
 
 
-def _start(name: str, width: float, fc_width: float | None) -> tuple[Builder, Trunk, str, str]:
+def _start(name: str, options: dict[str, Any]) -> tuple[Builder, Trunk, str, str]:
     n = Builder(name)
     data, label = n.input("data", 3), n.input("label", 1)
-    return n, vgg16(n, data, width, fc_width), data, label
+    return n, vgg16(n, data, **options), data, label
 
 
-def voc_fcn32s(classes: int = 21, width: float = 1.0, fc_width: float | None = None) -> NetSpec:
+def voc_fcn32s(classes: int = 21, **options: Any) -> NetSpec:
     """FCN-32s: score fc7, upsample 32 times."""
-    n, trunk, data, label = _start("voc-fcn32s", width, fc_width)
+    n, trunk, data, label = _start("voc-fcn32s", options)
     score_fr = n.conv("score_fr", trunk.fc7, classes, 1)
     upscore = n.upscore("upscore", score_fr, classes, kernel=64, stride=32)
     score = n.crop("score", upscore, like=data)
@@ -32,12 +37,9 @@ def voc_fcn32s(classes: int = 21, width: float = 1.0, fc_width: float | None = N
     return n.spec()
 
 
-def voc_fcn16s(classes: int = 21, width: float = 1.0, fc_width: float | None = None, learned: bool = False) -> NetSpec:
-    """FCN-16s: fc7's scores upsampled twice and added to pool4's, then upsampled 16 times.
-
-    learned: the deconvolution inside the net learns (CVPR version); the last one stays bilinear.
-    """
-    n, trunk, data, label = _start("voc-fcn16s", width, fc_width)
+def voc_fcn16s(classes: int = 21, learned: bool = False, **options: Any) -> NetSpec:
+    """FCN-16s: fc7's scores upsampled twice and added to pool4's, then upsampled 16 times."""
+    n, trunk, data, label = _start("voc-fcn16s", options)
     score_fr = n.conv("score_fr", trunk.fc7, classes, 1)
     upscore2 = n.upscore("upscore2", score_fr, classes, kernel=4, stride=2, learned=learned)
     fuse_pool4 = _skip(n, "pool4", trunk.pool4, upscore2, classes)
@@ -47,28 +49,18 @@ def voc_fcn16s(classes: int = 21, width: float = 1.0, fc_width: float | None = N
     return n.spec()
 
 
-def voc_fcn8s(
-    classes: int = 21,
-    width: float = 1.0,
-    fc_width: float | None = None,
-    learned: bool = False,
-) -> NetSpec:
+def voc_fcn8s(classes: int = 21, learned: bool = False, **options: Any) -> NetSpec:
     """FCN-8s: FCN-16s with pool3's scores added before the last upsampling, 8 times."""
-    return _fcn8s("voc-fcn8s", classes, width, fc_width, learned, at_once=False)
+    return _fcn8s("voc-fcn8s", classes, learned, options, at_once=False)
 
 
-def voc_fcn8s_atonce(
-    classes: int = 21,
-    width: float = 1.0,
-    fc_width: float | None = None,
-    learned: bool = False,
-) -> NetSpec:
+def voc_fcn8s_atonce(classes: int = 21, learned: bool = False, **options: Any) -> NetSpec:
     """FCN-8s trained in one stage (PAMI 2016): pool4 and pool3 are scaled by 0.01 and 0.0001 before scoring."""
-    return _fcn8s("voc-fcn8s-atonce", classes, width, fc_width, learned, at_once=True)
+    return _fcn8s("voc-fcn8s-atonce", classes, learned, options, at_once=True)
 
 
-def _fcn8s(name: str, classes: int, width: float, fc_width: float | None, learned: bool, at_once: bool) -> NetSpec:
-    n, trunk, data, label = _start(name, width, fc_width)
+def _fcn8s(name: str, classes: int, learned: bool, options: dict[str, Any], at_once: bool) -> NetSpec:
+    n, trunk, data, label = _start(name, options)
     score_fr = n.conv("score_fr", trunk.fc7, classes, 1)
     upscore2 = n.upscore("upscore2", score_fr, classes, kernel=4, stride=2, learned=learned)
     pool4 = n.scale("scale_pool4", trunk.pool4, 0.01) if at_once else trunk.pool4

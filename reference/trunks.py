@@ -46,18 +46,18 @@ def _vgg16_convs(n: Builder, data: str, width: float, pad: int, from_scratch: bo
     return pools
 
 
-def vgg16(n: Builder, data: str, width: float = 1.0, fc_width: float | None = None) -> Trunk:
+def vgg16(n: Builder, data: str, width: float = 1.0, fc_width: float | None = None, dropout: float = 0.5) -> Trunk:
     """VGG-16 made fully convolutional: conv1_1 padded by 100, fc6 and fc7 as 7x7 and 1x1 convolutions.
 
     width multiplies every layer's channels: a narrow copy of the same net for CPUs. fc_width, the factor of
-    fc6 and fc7, is the same unless given.
+    fc6 and fc7, is the same unless given. A narrow copy has no units to spare for the original's dropout of 0.5.
     """
     *_, pool3, pool4, pool5 = _vgg16_convs(n, data, width, PAD)
     top, channels = pool5, _narrow(VGG16_FC, fc_width or width)
     for i, kernel in ((6, 7), (7, 1)):
         top = n.conv(f"fc{i}", top, channels, kernel)
         top = n.relu(f"relu{i}", top)
-        top = n.dropout(f"drop{i}", top)
+        top = n.dropout(f"drop{i}", top, dropout)
     return Trunk(pool3, pool4, top)
 
 

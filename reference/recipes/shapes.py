@@ -10,7 +10,7 @@ from __future__ import annotations
 from reference.recipes.recipe import Recipe, Solver
 
 CLASSES = 12
-NARROW = {"classes": CLASSES, "width": 1 / 8, "fc_width": 1 / 32}
+NARROW = {"classes": CLASSES, "width": 1 / 8, "fc_width": 1 / 32, "dropout": 0.0}
 CLASSIFIER = "shapes-vgg16"
 ITERATIONS = 1200
 SOURCE = "no published figures: `shapes` is this project's own"
@@ -37,7 +37,7 @@ RECIPES = (
     Recipe(
         name=CLASSIFIER,
         net="vgg16",
-        options={**NARROW, "dropout": 0.0},
+        options=NARROW,
         data="shapes-crops",
         train_split="train",
         val_split="val",
