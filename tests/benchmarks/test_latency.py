@@ -11,9 +11,13 @@ import torch
 from benchmarks import contenders, latency
 from benchmarks.contenders import Contender
 from benchmarks.subject import scenes
-from export.to_onnx import weights_sha256
+from export.to_onnx import randomise, weights_sha256
 from fcn.cli import BadInput
-from reference import checkpoint
+from reference import checkpoint, surgery
+from reference.builder import Builder
+from reference.checkpoint import About
+from reference.data.shapes import Shapes
+from reference.net import Net
 
 ROW = {
     "name",
@@ -40,19 +44,38 @@ def figures(out: Path) -> dict:
     return json.loads((out / "latency.json").read_text())
 
 
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The checkpoint of an FCN-2s of one convolution: torch.compile compiles C++ for each layer, seconds each."""
+    n = Builder("tiny-fcn2s")
+    data = n.input("data", 3)
+    pooled = n.max_pool("pool1", n.relu("relu1", n.conv("conv1", data, 8, kernel=3, pad=1)))
+    n.crop("score", n.upscore("upscore", n.conv("score_fr", pooled, 12, kernel=1), 12, kernel=4, stride=2), like=data)
+    net = Net(n.spec())
+    randomise(net, 0)
+    surgery.interpolate(net)
+    shapes = Shapes("val")
+    palette = tuple((r, g, b) for r, g, b in shapes.palette.tolist())
+    path = tmp_path / "tiny.safetensors"
+    checkpoint.save(path, net, About("tiny", 0, "shapes", shapes.classes, palette, shapes.mean))
+    return path
+
+
 def test_every_way_to_run_a_checkpoint(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    assert latency.main([str(weights), *FAST, "--batch", "2", "--out", str(tmp_path)]) == 0
+    assert latency.main([str(tiny), *FAST, "--batch", "2", "--out", str(tmp_path)]) == 0
     found = figures(tmp_path)
     assert found.keys() >= {"command", "machine", "date", "versions", "net", "source", "io", "device", "threads"}
-    assert (found["net"], found["threads"], found["batch"], found["device"]) == ("voc-fcn8s", 1, 2, "cpu")
-    assert found["weights_sha256"] == weights_sha256(checkpoint.load(weights).net)
+    assert (found["net"], found["threads"], found["batch"], found["device"]) == ("tiny-fcn2s", 1, 2, "cpu")
+    assert found["weights_sha256"] == weights_sha256(checkpoint.load(tiny).net)
     (at,) = found["sizes"]
-    assert (at["height"], at["width"], set(at["absent"])) == (40, 56, {"TensorRT"})
+    assert (at["height"], at["width"]) == (40, 56)
     rows = {row["name"]: row for row in at["rows"]}
-    assert list(rows) == ["PyTorch eager", "torch.compile", "ONNX Runtime", "runtime.Segmenter"]
+    names = ["PyTorch eager", "torch.compile", "ONNX Runtime", "runtime.Segmenter"]
+    assert list(rows) == [name for name in names if name not in at["absent"]]
+    assert set(at["absent"]) - {"torch.compile"} == {"TensorRT"}
     for row in rows.values():
         assert set(row) == ROW
         assert row["runs"] == 3 and 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
@@ -62,7 +85,9 @@ def test_every_way_to_run_a_checkpoint(
     assert rows["runtime.Segmenter"]["begins_with"] == "image"
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
-    assert "TensorRT         absent: not covered yet" in said and f"{rows['ONNX Runtime']['median_ms']:.2f}" in said
+    assert "TensorRT          absent: not covered yet" in said and f"{rows['ONNX Runtime']['median_ms']:.2f}" in said
+    if "torch.compile" in at["absent"]:
+        pytest.skip(f"all but torch.compile, which {at['absent']['torch.compile']}")
 
 
 def test_a_file_with_its_checkpoint_beside_it(model: Path, no_compiler: None, tmp_path: Path) -> None:
@@ -146,13 +171,13 @@ def test_a_compiler_that_fails_leaves_the_contender_out(model: Path, monkeypatch
 
     def broken(*arguments: object, **options: object) -> object:
         def run(x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("CppCompileError: no header\nand a long log")
+            raise RuntimeError("CppCompileError\nx.cpp:2:10: fatal error: Python.h: no such file\nand a long log")
 
         return run
 
     monkeypatch.setattr(contenders, "_need_compiler", lambda device: None)
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(contenders.Absent, match=r"^fails here: CppCompileError: no header$"):
+    with pytest.raises(contenders.Absent, match=r"^fails here: x.cpp:2:10: fatal error: Python\.h: no such file$"):
         contenders.compiled(task)
 
 

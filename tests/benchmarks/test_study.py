@@ -11,7 +11,8 @@ from export.to_onnx import randomise
 from reference import build, checkpoint, train
 from reference.checkpoint import About
 from reference.data.shapes import Shapes
-from reference.recipes.shapes import NARROW
+from reference.recipes import find
+from reference.recipes.shapes import CLASSIFIER
 
 
 def run(seed: int, net: str, mean_iu: float) -> dict:
@@ -43,11 +44,12 @@ def test_the_study_trains_scores_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = Shapes("val")
-    classifier = build("vgg16", **NARROW, dropout=0.0)
+    recipe = find(CLASSIFIER)
+    classifier = build(recipe.net, **recipe.options)
     randomise(classifier, 0)
     start, out, json_file = tmp_path / "start.safetensors", tmp_path / "runs", tmp_path / "study.json"
     palette = tuple((r, g, b) for r, g, b in data.palette.tolist())
-    checkpoint.save(start, classifier, About("shapes-vgg16", 0, "shapes-crops", data.classes, palette, data.mean))
+    checkpoint.save(start, classifier, About(CLASSIFIER, 0, "shapes-crops", data.classes, palette, data.mean))
     monkeypatch.setattr(study, "Shapes", lambda split: First(Shapes(split), 2))
     monkeypatch.setattr(train, "open_data", lambda name, root, split: First(Shapes(split), 2))
     words = ["--seeds", "5", "--iterations", "1", "--weights", str(start), "--out", str(out), "--device", "cpu"]

@@ -1,0 +1,96 @@
+"""Charts as matplotlib figures (no display needed), and as SVG that takes the page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#4a4f57"  # text and axes; in a page it becomes the page's text colour
+COLOURS = {"32s": "#d9822b", "16s": "#3f8fd2", "8s": "#2a9d6f"}  # told apart on white and on black
+STYLE: Any = {  # (Any: matplotlib types its keys as literals)
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",  # letters stay text: smaller, selectable, and in the page's font
+    "svg.hashsalt": "fcn",  # the same figures give the same file
+}
+
+
+def latency(figures: Mapping[str, Any]) -> Figure:
+    """Medians as bars, with marks at the 90th and 99th percentile; one panel a size. figures: of latency.json."""
+    sizes = figures["sizes"]
+    tallest = max(len(at["rows"]) for at in sizes)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, (0.5 + 0.42 * tallest) * len(sizes) + 0.5), layout="constrained")
+        for ax, at in zip(figure.subplots(len(sizes), 1, squeeze=False)[:, 0], sizes, strict=True):
+            for place, row in enumerate(at["rows"]):
+                colour = COLOURS["8s"] if row["begins_with"] == "image" else COLOURS["16s"]
+                ax.barh(place, row["median_ms"], height=0.62, color=colour, alpha=0.85)
+                ax.plot([row["median_ms"], row["p99_ms"]], [place, place], color=INK, lw=1)
+                ax.plot([row["p90_ms"], row["p99_ms"]], [place, place], "|", color=INK, ms=7)
+                label = {"textcoords": "offset points", "va": "center"}
+                ax.annotate(f"{row['median_ms']:.4g}", (row["p99_ms"], place), (6, 0), **label)
+            ax.set_yticks(range(len(at["rows"])), [row["name"] for row in at["rows"]])
+            ax.invert_yaxis()
+            ax.set_xlim(0, 1.15 * max(row["p99_ms"] for row in at["rows"]))  # room for the last label
+            ax.tick_params(axis="y", length=0)
+            ax.set_title(f"{at['height']}x{at['width']}", fontsize=9, loc="left", color=INK)
+        net = f"{figures['net']} ({figures['megabytes']:g} MB), batch {figures['batch']}"
+        figure.suptitle(f"{net}: ms, median | p90 | p99", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def curves(stages: Mapping[str, Sequence[Mapping[str, float]]], key: str, title: str, mean_of: int = 1) -> Figure:
+    """One column of the stages' tables against iterations, stage after stage on one axis.
+
+    stages: by stride ("32s", ...), rows with `iteration`. mean_of: draw the running mean of so many rows, and
+    the rows themselves faintly.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2, 2.7), layout="constrained")
+        ax: Axes = figure.subplots()
+        before = 0.0
+        for stride, rows in stages.items():
+            x, y = [before + row["iteration"] for row in rows], [row[key] for row in rows]
+            if mean_of > 1:
+                ax.plot(x, y, color=COLOURS[stride], lw=0.8, alpha=0.35)
+                y = [sum(y[max(0, i + 1 - mean_of) : i + 1]) / min(i + 1, mean_of) for i in range(len(y))]
+            marker = "o" if len(x) < 30 else ""
+            ax.plot(x, y, marker=marker, ms=3.5, color=COLOURS[stride], lw=1.8, label=stride, clip_on=False)
+            if before:
+                ax.axvline(before, color=INK, lw=0.6, alpha=0.4, ls=":")
+            before = x[-1] if x else before
+        ax.set_title(title, fontsize=9.5, loc="left", color=INK)
+        ax.set_xlabel("iterations")
+        ax.set_xlim(0, before or 1)
+        ax.grid(axis="y", color=INK, alpha=0.15, lw=0.6)
+        ax.legend(frameon=False, ncols=3, loc="best", handlelength=1.2, columnspacing=1)
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an inline <svg> element whose text takes the page's colour and font.
+
+    name: an identifier, unlike that of any other figure on the page; the ids inside begin with it.
+    """
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace("xlink:href", "href")
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text)
+    text = re.sub(r"font: (\d[\d.]*px) [^;\"]*", r"font-size: \1", text)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    return text.strip()

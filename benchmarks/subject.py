@@ -1,0 +1,83 @@
+"""What is timed: one net as a PyTorch module and as an ONNX file, with the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.to_onnx import export_onnx, load, parse, weights_sha256
+from fcn.cli import BadInput
+from reference import NETS, checkpoint
+from reference.data.shapes import Shapes
+from reference.net import Net
+from reference.runs import WEIGHTS
+from runtime.metadata import Metadata
+from runtime.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A deployed net. `net` is None where only the file is at hand; `missing` then says why."""
+
+    source: str
+    model: Path
+    metadata: Metadata
+    net: Net | None
+    missing: str = ""
+
+
+def find(model: str | None, weights: Path | None, folder: Path) -> Subject:
+    """The subject that the command line asks for; what is no .onnx file yet is exported into `folder`.
+
+    model: a .onnx file (with the checkpoint `weights`, or the one beside it), a .safetensors checkpoint, the name
+    of a net (random weights), or None: the latest run, or else random weights, as export/to_onnx.py has it.
+    Raises BadInput for whatever cannot be executed: nothing else is ever taken in its place.
+    """
+    if model is None or model in NETS or model.endswith(".safetensors"):
+        if weights:
+            raise BadInput(f"--weights {weights}: belongs to a .onnx model; give one, or the checkpoint alone")
+        return _exported([] if model is None else ["--random", model] if model in NETS else [model], folder)
+    return _opened(Path(model), weights)
+
+
+def _exported(words: list[str], folder: Path) -> Subject:
+    """words: the arguments by which export/to_onnx.py would know the net."""
+    net, about, _ = load(parse(words))
+    if about is None:
+        raise BadInput(f"{net.spec.name}: does not make one label map of one image; there is nothing to time here")
+    model = folder / f"{net.spec.name}.onnx"
+    print(f"exporting {net.spec.name} and verifying it in ONNX Runtime ...", flush=True)
+    print(export_onnx(net, model, about))
+    return Subject(f"{about.recipe}, iteration {about.iteration}", model, _metadata(model), net.eval())
+
+
+def _opened(model: Path, weights: Path | None) -> Subject:
+    metadata = _metadata(model)
+    # Where the export and the training put them: x.onnx beside x.safetensors, or in the folder of a run.
+    beside = [path for path in (model.with_suffix(".safetensors"), model.with_name(WEIGHTS)) if path.exists()]
+    for path in [weights] if weights else beside:
+        net = checkpoint.load(path).net
+        if weights_sha256(net) == metadata.weights_sha256:
+            return Subject(str(model), model, metadata, net.eval())
+    if weights:
+        raise BadInput(f"{weights}: holds other weights than {model}; give the checkpoint that it was exported from")
+    missing = f"no checkpoint with the weights of {model} lies beside it: give it with --weights"
+    return Subject(str(model), model, metadata, None, missing)
+
+
+def _metadata(model: Path) -> Metadata:
+    with Segmenter.open(model, provider="cpu") as segmenter:
+        return segmenter.metadata
+
+
+def scenes(batch: int, height: int, width: int) -> np.ndarray:
+    """N x H x W x 3 uint8 RGB: pictures of `shapes`, repeated or cut to the size."""
+    data = Shapes("val")
+    images = np.empty((batch, height, width, 3), np.uint8)
+    for index, image in enumerate(images):
+        scene = data[index % len(data)].image
+        rows, columns = -(-height // len(scene)), -(-width // scene.shape[1])
+        image[:] = np.tile(scene, (rows, columns, 1))[:height, :width]
+    return images
