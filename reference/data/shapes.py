@@ -243,7 +243,7 @@ class Crops(Dataset):
         kind = index % len(CLASSES)
         scene = Scene(draw, self.size, self.size)
         if kind:
-            diameter = self.size * draw.between(0.2, 1)
+            diameter = self.size * draw.between(0.2, 1)  # at 224 pixels: as in the scenes
             x, y = self.size * draw.between(0.42, 0.58), self.size * draw.between(0.42, 0.58)
             scene.add(kind, diameter, x, y)
         return Sample(f"{self.split}{index:05}", scene.finish(), np.full((1, 1), kind, np.uint8))

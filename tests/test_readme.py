@@ -1,0 +1,60 @@
+"""Every figure in README.md stands in a committed result."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from fcn.record import ROOT
+
+README = (ROOT / "README.md").read_text()
+RESULTS = ROOT / "benchmarks" / "results"
+NAMES = {
+    "shapes-fcn32s": "FCN-32s",
+    "shapes-fcn16s": "FCN-16s",
+    "shapes-fcn8s": "FCN-8s",
+    "control": "control: FCN-32s trained as long as FCN-8s",
+}
+
+
+def study_rows() -> list[str]:
+    """The rows of the study's table: means over the seeds on the test split, in percent."""
+    study = json.loads((RESULTS / "shapes-study.json").read_text())
+    rows = []
+    for net, name in NAMES.items():
+        figures = study["summary"]["test"][net]
+        steps = next(run["iterations"] for run in study["runs"] if run["net"] == net)
+        total = steps * {"shapes-fcn16s": 2, "shapes-fcn8s": 3}.get(net, 1)
+        means = [f"{100 * figures[key]['mean']:.1f}" for key in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")]
+        low, high = (f"{100 * figures['mean_iu'][end]:.1f}" for end in ("min", "max"))
+        means[2] += f" ({low} to {high})"
+        rows.append(f"| {name} | {total} | " + " | ".join(means) + " |")
+    return rows
+
+
+def latency_rows() -> list[str]:
+    """The rows of the latency table: full-width FCN-8s, milliseconds."""
+    result = json.loads((RESULTS / "latency-cpu" / "latency.json").read_text())
+    return [
+        f"| {row['name']} | {row['provider']} | {row['median_ms']:.0f} | {row['p90_ms']:.0f} | {row['p99_ms']:.0f} |"
+        for row in result["sizes"][0]["rows"]
+    ]
+
+
+def test_the_study_table_is_the_committed_study():
+    for row in study_rows():
+        assert row in README, row
+
+
+def test_the_latency_table_is_the_committed_measurement():
+    for row in latency_rows():
+        assert row in README, row
+
+
+def test_what_the_readme_names_exists():
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / name).exists(), name
+    for script in re.findall(r"python ([a-z]+/\w+\.py)", README):
+        assert (ROOT / script).exists(), script
+    for path in re.findall(r"pytest (tests/[\w/.]+)", README):
+        assert (ROOT / path).exists(), path
