@@ -282,6 +282,7 @@ def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Ite
         num_workers=workers,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # its own: a draw from the global one would move the dropout of the first pass
     )
     for item in loader:
         if isinstance(item, BadInput):
