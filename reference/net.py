@@ -163,7 +163,8 @@ class Net(nn.Module):
     def run(self, tops: tuple[str, ...], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """`tops` by name. Only the layers they need run, and each other top is dropped after its last use.
 
-        Raises ValueError for an input that is missing, unknown, or of the wrong number of channels.
+        Raises ValueError for a top that the net does not have, and for an input that is missing, unknown, or of
+        the wrong number of channels.
         """
         self._check(inputs)
         live = dict(inputs)
@@ -200,6 +201,8 @@ class Net(nn.Module):
         still needs, so that its bottom must be copied first; and the tops that nobody reads after it.
         """
         if tops not in self._plans:
+            if unknown := set(tops).difference(*(layer.tops for layer in self.spec.layers)):
+                raise ValueError(f"{self.spec.name} computes no top {min(unknown)!r}")
             layers = self.spec.needed(tops)
             last = {name: i for i, layer in enumerate(layers) for name in (*layer.bottoms, *layer.tops)}
             made: dict[str, Layer] = {}

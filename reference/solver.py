@@ -49,6 +49,8 @@ class CaffeSGD:
     ) -> None:
         if lr_policy not in POLICIES:
             raise ValueError(f"lr_policy {lr_policy!r} is none of {', '.join(POLICIES)}")
+        if lr_policy == "poly" and max_iter < 1:
+            raise ValueError(f"lr_policy poly needs max_iter, not {max_iter}")
         if iter_size < 1:
             raise ValueError(f"iter_size must be at least 1, not {iter_size}")
         self.net = net
@@ -83,6 +85,8 @@ class CaffeSGD:
             case "multistep":
                 return lr * gamma ** sum(t >= value for value in self.stepvalue)
             case "poly":
+                if t > self.max_iter:
+                    raise ValueError(f"lr_policy poly ends at max_iter {self.max_iter}: there is no iteration {t}")
                 return lr * (1 - t / self.max_iter) ** power
         # Where Caffe's exp overflows to infinity, the rate is 0; Python's would raise.
         return lr / (1 + math.exp(min(-gamma * (t - self.stepsize), 700)))

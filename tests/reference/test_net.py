@@ -299,6 +299,8 @@ def test_wrong_inputs(nets: dict[str, Net]) -> None:
         net()
     with pytest.raises(ValueError, match="voc-fcn32s needs the input 'label'"):
         net.total_loss(data=image())
+    with pytest.raises(ValueError, match="voc-fcn32s computes no top 'upscore2'"):
+        net.run(("score", "upscore2"), {"data": image()})
     with pytest.raises(ValueError, match="no input 'depth'; it has data, label"):
         net(image(), depth=image())
     with pytest.raises(ValueError, match=r"input 'data' is \(1, 4, 8, 8\), not N x 3 x H x W"):

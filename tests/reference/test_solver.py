@@ -105,6 +105,18 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 
 
+def test_poly_ends_at_max_iter() -> None:
+    net = reference.build("voc-fcn32s", width=1 / 64)
+    with pytest.raises(ValueError, match="poly needs max_iter"):
+        CaffeSGD(net, 1.0, lr_policy="poly")
+    solver = CaffeSGD(net, 1.0, lr_policy="poly", max_iter=2)
+    solver.iteration = 2
+    assert solver.rate() == 0
+    solver.iteration = 3
+    with pytest.raises(ValueError, match="there is no iteration 3"):
+        solver.rate()
+
+
 def test_every_policy_is_tested() -> None:
     assert set(SCHEDULES) == set(POLICIES)
 
