@@ -310,5 +310,10 @@ def unfinished(folder: Path, recipe: Recipe) -> bool:
 
 
 def with_iterations(recipe: Recipe, iterations: int | None) -> Recipe:
-    """The recipe, cut or stretched."""
-    return replace(recipe, iterations=iterations) if iterations else recipe
+    """The recipe, cut or stretched; a polynomial rate then ends where the run does."""
+    if not iterations:
+        return recipe
+    solver = recipe.solver
+    if solver.lr_policy == "poly":
+        solver = replace(solver, max_iter=iterations)
+    return replace(recipe, iterations=iterations, solver=solver)

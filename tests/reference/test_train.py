@@ -15,7 +15,7 @@ from fcn.cli import BadInput
 from fcn.images import voc_palette, write_image, write_label
 from reference import build, checkpoint, evaluate, infer, train
 from reference.data import AuthorsOrder, Dataset, Sample, preprocess
-from reference.engine import Passes, describe, exclusive, read_table, train_stage, unfinished
+from reference.engine import Passes, describe, exclusive, read_table, train_stage, unfinished, with_iterations
 from reference.engine import evaluate as score_net
 from reference.recipes import RECIPES, Recipe, Solver, stages
 from reference.surgery import transplant
@@ -149,6 +149,13 @@ def test_stages_lead_back_to_the_classifier():
     assert names == ["shapes-vgg16", "shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s"]
     assert [r.name for r in stages("voc-fcn8s")] == ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"]
     assert [r.name for r in stages("voc-fcn8s-atonce")] == ["voc-fcn8s-atonce"]
+
+
+def test_a_stretched_recipe_stretches_its_polynomial_rate():
+    longer = with_iterations(RECIPES["shapes-vgg16"], 2500)
+    assert (longer.iterations, longer.solver.max_iter) == (2500, 2500)
+    assert with_iterations(RECIPES["voc-fcn8s"], 7).solver == RECIPES["voc-fcn8s"].solver
+    assert with_iterations(RECIPES["voc-fcn8s"], None) == RECIPES["voc-fcn8s"]
 
 
 def test_recipes_of_the_authors():
