@@ -20,7 +20,7 @@ from reference import checkpoint, train
 from reference.data import Dataset
 from reference.data.figures import THIN
 from reference.data.shapes import Shapes
-from reference.engine import METRICS, evaluate
+from reference.engine import WATCHED, evaluate
 from reference.recipes import find
 from reference.runs import WEIGHTS, pick_device
 
@@ -28,7 +28,7 @@ STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 CONTROL = "control"
 NETS = (*STAGES, CONTROL)
 SPLITS = ("val", "test")  # val was looked at while rates were chosen, test never
-FIGURES = (*METRICS, "live_fc7", *THIN)
+FIGURES = (*WATCHED, *THIN)
 
 
 @command
@@ -88,7 +88,7 @@ def score(out: Path, seed: int, net: str, data: Mapping[str, Dataset], device: s
         found = evaluate(saved.net, data[split], pick_device(device))
         iu = dict(zip(data[split].classes, found["iu"].tolist(), strict=True))
         scored[split] = {
-            **{key: found[key] for key in (*METRICS, "live_fc7")},
+            **{key: found[key] for key in WATCHED},
             **{name: iu[name] for name in THIN},
             "iu": {name: None if math.isnan(value) else value for name, value in iu.items()},
         }

@@ -29,12 +29,14 @@ from reference.checkpoint import About
 from reference.data import AuthorsOrder, Dataset, preprocess
 from reference.net import Net
 from reference.recipes import Recipe
+from reference.runs import WEIGHTS
 from reference.score import confusion, metrics
 from reference.solver import CaffeSGD
 
 DISPLAY = 20  # iterations between two lines of the log, as in the authors' solver.prototxt
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
-WEIGHTS, SNAPSHOT, LOG, SCORES = "weights.safetensors", "snapshot.safetensors", "log.csv", "scores.csv"
+WATCHED = (*METRICS, "live_fc7")
+SNAPSHOT, LOG, SCORES = "snapshot.safetensors", "log.csv", "scores.csv"
 
 
 class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
@@ -124,8 +126,8 @@ def train_stage(
                 bar.set_postfix(loss=f"{per_pixel:.3f}/px")
             if score_now:
                 found = evaluate(net, val, device)
-                scores.add(iteration=solver.iteration, **{k: found[k] for k in (*METRICS, "live_fc7")})
-                for key in (*METRICS, "live_fc7"):
+                scores.add(iteration=solver.iteration, **{key: found[key] for key in WATCHED})
+                for key in WATCHED:
                     writer.add_scalar(f"val/{key}", found[key], solver.iteration)
                 scores.write()
                 checkpoint.save(folder / SNAPSHOT, net, about(), solver.state_dict())
@@ -139,7 +141,7 @@ def train_stage(
             start=start,
             val=f"{val.name} {recipe.val_split}",
             classes=list(val.classes),
-            metrics={key: scores.rows[-1][key] for key in (*METRICS, "live_fc7")},
+            metrics={key: scores.rows[-1][key] for key in WATCHED},
             seconds=round(time.monotonic() - began, 1),
         )
         checkpoint.save(folder / WEIGHTS, net, about())
@@ -302,11 +304,12 @@ def _mean_losses(window: Sequence[tuple[Tensor, Tensor]], recipe: Recipe, iterat
     return mean, mean if recipe.batch > 1 else mean / max(pixels, 1)
 
 
-def unfinished(folder: Path, recipe: Recipe) -> bool:
-    """Whether `folder` still lacks the weights that `recipe` ends with."""
+def unfinished(folder: Path, recipe: Recipe, seed: int) -> bool:
+    """Whether `folder` still lacks the weights that `recipe` ends with from this seed."""
     if not (folder / WEIGHTS).exists() or not (folder / "run.json").exists():
         return True
-    return read_json(folder / "run.json")["recipe"] != _plain(asdict(recipe))
+    before = read_json(folder / "run.json")
+    return before["recipe"] != _plain(asdict(recipe)) or before["seed"] != seed
 
 
 def with_iterations(recipe: Recipe, iterations: int | None) -> Recipe:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stage in chain:
         recipe = with_iterations(stage, options.iterations)
         folder = options.out / recipe.name
-        if unfinished(folder, recipe):
+        if unfinished(folder, recipe, options.seed):
             run(recipe, folder, weights or start_of(recipe, options.out), options, device)
         else:
             print(f"{recipe.name}: done already, {folder / WEIGHTS}")

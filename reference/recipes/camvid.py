@@ -5,31 +5,6 @@ It starts from the committed classifier of `shapes`, for want of ImageNet weight
 
 from __future__ import annotations
 
-from reference.recipes.recipe import Recipe, Solver
-from reference.recipes.shapes import CLASSIFIER, CLIP, NARROW
+from reference.recipes.shapes import narrow_stages
 
-ITERATIONS = 600
-
-
-def _stage(stride: str, start: str, base_lr: float) -> Recipe:
-    return Recipe(
-        name=f"camvid-fcn{stride}",
-        net=f"voc-fcn{stride}",
-        options={**NARROW, "classes": 11},
-        data="camvid",
-        train_split="train",
-        val_split="val",
-        solver=Solver(base_lr, clip_gradients=CLIP),
-        iterations=ITERATIONS,
-        evaluate_every=ITERATIONS // 4,
-        start=start,
-        source="not in the paper",
-        cost="two minutes on 2 CPU cores",
-    )
-
-
-RECIPES = (
-    _stage("32s", CLASSIFIER, 1e-8),
-    _stage("16s", "camvid-fcn32s", 1e-8),
-    _stage("8s", "camvid-fcn16s", 1e-8),
-)
+RECIPES = narrow_stages("camvid", 11, source="not in the paper", cost="two minutes on 2 CPU cores")

@@ -19,21 +19,26 @@ CLIP = 1e5
 SOURCE = "no published figures: `shapes` is this project's own"
 
 
-def _stage(stride: str, start: str, base_lr: float) -> Recipe:
-    return Recipe(
-        name=f"shapes-fcn{stride}",
-        net=f"voc-fcn{stride}",
-        options=NARROW,
-        data="shapes",
-        train_split="train",
-        val_split="val",
-        solver=Solver(base_lr, clip_gradients=CLIP),
-        iterations=ITERATIONS,
-        evaluate_every=ITERATIONS // 4,
-        start=start,
-        source=SOURCE,
-        cost="a minute or two on 2 CPU cores",
-    )
+def narrow_stages(data: str, classes: int, source: str, cost: str) -> tuple[Recipe, ...]:
+    """32s, 16s and 8s on `data`, each from the one before, the first from the committed classifier."""
+    recipes: list[Recipe] = []
+    for stride in ("32s", "16s", "8s"):
+        recipe = Recipe(
+            name=f"{data}-fcn{stride}",
+            net=f"voc-fcn{stride}",
+            options={**NARROW, "classes": classes},
+            data=data,
+            train_split="train",
+            val_split="val",
+            solver=Solver(1e-8, clip_gradients=CLIP),
+            iterations=ITERATIONS,
+            evaluate_every=ITERATIONS // 4,
+            start=recipes[-1].name if recipes else CLASSIFIER,
+            source=source,
+            cost=cost,
+        )
+        recipes.append(recipe)
+    return tuple(recipes)
 
 
 RECIPES = (
@@ -53,7 +58,5 @@ RECIPES = (
         source=SOURCE,
         cost="a quarter of an hour on 2 CPU cores",
     ),
-    _stage("32s", CLASSIFIER, 1e-8),
-    _stage("16s", "shapes-fcn32s", 1e-8),
-    _stage("8s", "shapes-fcn16s", 1e-8),
+    *narrow_stages("shapes", CLASSES, SOURCE, "a minute or two on 2 CPU cores"),
 )

@@ -108,8 +108,9 @@ def test_a_stage_learns_and_leaves_its_files(tmp_path):
     assert saved.net.spec == build("voc-fcn16s", **TINY).spec
     assert not (tmp_path / "snapshot.safetensors").exists()
     assert list((tmp_path / "tensorboard").glob("events*"))
-    assert not unfinished(tmp_path, recipe(iterations=40, evaluate_every=20))
-    assert unfinished(tmp_path, recipe(iterations=41, evaluate_every=20))
+    assert not unfinished(tmp_path, recipe(iterations=40, evaluate_every=20), 1337)
+    assert unfinished(tmp_path, recipe(iterations=41, evaluate_every=20), 1337)
+    assert unfinished(tmp_path, recipe(iterations=40, evaluate_every=20), 1338)  # another run: refused, not "done"
 
 
 def test_an_interrupted_stage_goes_on_bit_for_bit(tmp_path):
