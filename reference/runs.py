@@ -8,10 +8,12 @@ import torch
 
 from fcn.cli import BadInput
 from fcn.files import existing
-from reference import checkpoint
-from reference.caffe import load_caffemodel
+from fcn.record import ROOT
+from reference import build, checkpoint
+from reference.caffe import load_caffemodel, load_prototxt
 from reference.data import Dataset, open_dataset
 from reference.net import Net
+from reference.recipes import Recipe
 from reference.surgery import Report, transplant
 
 RUNS = Path("out/runs")
@@ -51,6 +53,13 @@ def place(name: str, root: Path | None) -> Path:
             return root / candidate
     looked = ", ".join(PLACES[name][:-1])
     raise BadInput(f"{root}: holds no {name} ({LANDMARKS[name]} was looked for in it and in {looked}); mend --data")
+
+
+def net_of(recipe: Recipe) -> Net:
+    """The net that a recipe trains, before any weights are loaded."""
+    if recipe.net.endswith(".prototxt"):
+        return load_prototxt(ROOT / "reference" / "recipes" / recipe.net, phase="TRAIN", **recipe.options)
+    return build(recipe.net, **recipe.options)
 
 
 def start_from(net: Net, path: Path, wanted: str) -> Report:

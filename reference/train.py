@@ -13,10 +13,9 @@ import torch
 from fcn.cli import BadInput, command, parser
 from fcn.files import sha256
 from fcn.record import ROOT
-from reference import build
 from reference.engine import METRICS, train_stage, unfinished, with_iterations
 from reference.recipes import RECIPES, Recipe, find, stages
-from reference.runs import RUNS, WEIGHTS, open_data, pick_device, start_from
+from reference.runs import RUNS, WEIGHTS, net_of, open_data, pick_device, start_from
 
 
 @command
@@ -71,7 +70,7 @@ def run(recipe: Recipe, folder: Path, weights: Path | None, options: Namespace, 
     torch.manual_seed(options.seed)
     data = open_data(recipe.data, options.data, recipe.train_split)
     val = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
-    net = build(recipe.net, **recipe.options)
+    net = net_of(recipe)
     if weights:
         print(f"{recipe.name} from {weights}: {start_from(net, weights, recipe.start)}")
     start = f"{weights.name}, sha256 {sha256(weights)}" if weights else "random weights"

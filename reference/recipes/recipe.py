@@ -27,6 +27,8 @@ class Solver:
 class Recipe:
     """One trained model.
 
+    net: a name that reference.build knows, with its options; or a Caffe definition beside the recipes (NAME.prototxt),
+    whose options are load_prototxt's.
     start: the recipe whose weights this one continues from, or words that say which file to give.
     figures: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU in percent, None where not published.
     batch: samples a pass (1 in the paper: images differ in size). committed: the file beside the recipes that
