@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": ("reference.train", "train a recipe, stage by stage"),
     "evaluate": ("reference.evaluate", "the paper's four metrics on a data set"),
+    "score": ("reference.score", "the same four of label images, whoever made them"),
     "infer": ("reference.infer", "segment one image with PyTorch"),
     "export": ("export.to_onnx", "write a net as ONNX and verify it"),
     "segment": ("runtime.segment", "label maps of images and folders, without torch"),

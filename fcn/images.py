@@ -22,15 +22,38 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.asarray(_decode(path, "RGB"))
 
 
-def read_label(path: str | Path) -> np.ndarray:
+def read_label(path: str | Path, palette: np.ndarray | None = None) -> np.ndarray:
     """H x W uint8 class ids of a palette or grey image (VOC's palette PNG holds the ids themselves).
 
-    Raises BadInput for a broken file and for one that holds colours instead of ids.
+    palette: up to 256 x 3 uint8 RGB; with it an RGB picture in exactly its colours is read too.
+    Raises BadInput for a broken file and for one that holds other colours instead of ids.
     """
     image = _decode(path, None)
+    if image.mode == "RGB" and palette is not None:
+        try:
+            return ids(np.asarray(image), palette)
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}; give ids, or a lossless picture in the palette's colours") from error
     if image.mode not in ("P", "L", "1"):
         raise BadInput(f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image")
     return np.asarray(image).astype(np.uint8)
+
+
+def ids(picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """H x W x 3 uint8 RGB as H x W uint8 ids: the undoing of `colour`.
+
+    Raises ValueError for a colour that the palette (up to 256 x 3 uint8, all different) does not hold.
+    """
+    weights = np.array([1 << 16, 1 << 8, 1])
+    colours, codes = picture @ weights, palette @ weights
+    order = np.argsort(codes)
+    places = order[np.searchsorted(codes, colours, sorter=order).clip(max=len(codes) - 1)]
+    wrong = np.argwhere(codes[places] != colours)
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        shown = ", ".join(map(str, picture[row, column].tolist()))
+        raise ValueError(f"the colour ({shown}) in row {row}, column {column} is no class's")
+    return places.astype(np.uint8)
 
 
 def write_label(path: str | Path, label: np.ndarray, palette: np.ndarray) -> None:
