@@ -79,6 +79,31 @@ def curves(stages: Mapping[str, Sequence[Mapping[str, float]]], key: str, title:
     return figure
 
 
+def arms(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Loss and mean IU on val of several ways to train, stage after stage on one axis. runs: of camvid.json, by arm."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3), layout="constrained", facecolor="white")
+        left, right = figure.subplots(1, 2)
+        for colour, (arm, stages) in zip(COLOURS.values(), runs.items(), strict=False):
+            before = 0
+            loss: list[tuple[float, float]] = []
+            iu: list[tuple[float, float]] = []
+            for stage in stages:
+                loss += [(before + row["iteration"], row["loss_per_pixel"]) for row in stage["log"]]
+                iu += [(before + row["iteration"], 100 * row["mean_iu"]) for row in stage["val"]]
+                before += stage["iterations"]
+                right.axvline(before, color=colour, lw=0.6, alpha=0.4, ls=":")
+            left.plot(*zip(*loss, strict=True), color=colour, lw=1.2, label=arm)
+            right.plot(*zip(*iu, strict=True), color=colour, lw=1.8, marker="o", ms=3.5, label=arm)
+        for ax, title in ((left, "loss per labelled pixel (training)"), (right, "mean IU, percent (validation)")):
+            ax.set_title(title, fontsize=9.5, loc="left", color=INK)
+            ax.set_xlabel("iterations")
+            ax.set_xlim(left=0)
+            ax.grid(axis="y", color=INK, alpha=0.15, lw=0.6)
+        left.legend(frameon=False)
+    return figure
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg> element whose text takes the page's colour and font.
 

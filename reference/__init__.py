@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from reference import heads, surgery, trunks
@@ -20,16 +20,15 @@ NETS: dict[str, Callable[..., NetSpec]] = {
 }
 
 
-def build(name: str, frozen: Sequence[str] = (), **options: Any) -> Net:
+def build(name: str, **options: Any) -> Net:
     """The net that the authors call `name`, as their solve.py has it before any weights are loaded.
 
     Weights and biases are zero, deconvolutions bilinear, Scale layers at their factor.
-    frozen: beginnings of the names of layers that do not learn. options: classes, learned, width, fc_width, dropout,
-    from_scratch (see `reference.heads`). Raises ValueError for an unknown name.
+    options: classes, learned, width, fc_width, dropout (see `reference.heads`). Raises ValueError for an unknown name.
     """
     if name not in NETS:
         raise ValueError(f"no net {name!r}; there are {', '.join(NETS)}")
-    net = Net(NETS[name](**options).freeze(*frozen))
+    net = Net(NETS[name](**options))
     surgery.interpolate(net)
     return net
 

@@ -9,7 +9,7 @@ Strides and offsets of the skips:
             upscore8 16/8
 
 Options of every net: classes; learned (the deconvolutions inside the net learn, as in the CVPR version, and the last
-stays bilinear); and the trunk's width, fc_width, dropout and from_scratch (see `reference.trunks.vgg16`).
+stays bilinear); and the trunk's width, fc_width and dropout (see `reference.trunks.vgg16`).
 """
 
 from __future__ import annotations

@@ -16,10 +16,6 @@ VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 VGG16_FC = 4096
 
 
-# Factor of the channels: of all blocks, or of each.
-Width = float | tuple[float, ...]
-
-
 @dataclass(frozen=True)
 class Trunk:
     """The tops that a head builds on."""
@@ -33,17 +29,16 @@ def _narrow(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _vgg16_convs(n: Builder, data: str, width: Width, pad: int, from_scratch: bool = False) -> list[str]:
+def _vgg16_convs(n: Builder, data: str, width: float, pad: int, from_scratch: bool = False) -> list[str]:
     """conv1_1 to pool5; returns the five pooled tops. from_scratch declares He's fillers."""
     top, pools = data, []
     # Images are 0-255 minus a mean: 1/64 brings activations to unit size, on which the rates below rely.
     first_filler = Filler("gaussian", std=round(math.sqrt(2 / (3 * 3 * 3)) / 64, 6))
-    widths = width if isinstance(width, tuple) else (width,) * len(VGG16_BLOCKS)
     for block, (convs, channels) in enumerate(VGG16_BLOCKS, start=1):
         for i in range(1, convs + 1):
             first = block == i == 1
             filler = (first_filler if first else Filler("msra")) if from_scratch else None
-            channels_out = _narrow(channels, widths[block - 1])
+            channels_out = _narrow(channels, width)
             top = n.conv(f"conv{block}_{i}", top, channels_out, 3, pad=pad if first else 1, filler=filler)
             top = n.relu(f"relu{block}_{i}", top)
         top = n.max_pool(f"pool{block}", top)
@@ -51,24 +46,16 @@ def _vgg16_convs(n: Builder, data: str, width: Width, pad: int, from_scratch: bo
     return pools
 
 
-def vgg16(
-    n: Builder,
-    data: str,
-    width: Width = 1.0,
-    fc_width: float | None = None,
-    dropout: float = 0.5,
-    from_scratch: bool = False,
-) -> Trunk:
+def vgg16(n: Builder, data: str, width: float = 1.0, fc_width: float | None = None, dropout: float = 0.5) -> Trunk:
     """VGG-16 made fully convolutional: conv1_1 padded by 100, fc6 and fc7 as 7x7 and 1x1 convolutions.
 
-    width multiplies every layer's channels (one factor, or one for each of the five blocks): a narrow copy of the
-    same net for CPUs. fc_width, the factor of fc6 and fc7, is the last block's unless given. A narrow copy has no
-    units to spare for the original's dropout of 0.5. from_scratch declares He's fillers, for want of weights.
+    width multiplies every layer's channels: a narrow copy of the same net for CPUs. fc_width, the factor of
+    fc6 and fc7, is the same unless given. A narrow copy has no units to spare for the original's dropout of 0.5.
     """
-    *_, pool3, pool4, pool5 = _vgg16_convs(n, data, width, PAD, from_scratch)
-    top, channels = pool5, _narrow(VGG16_FC, fc_width or (width[-1] if isinstance(width, tuple) else width))
+    *_, pool3, pool4, pool5 = _vgg16_convs(n, data, width, PAD)
+    top, channels = pool5, _narrow(VGG16_FC, fc_width or width)
     for i, kernel in ((6, 7), (7, 1)):
-        top = n.conv(f"fc{i}", top, channels, kernel, filler=Filler("msra") if from_scratch else None)
+        top = n.conv(f"fc{i}", top, channels, kernel)
         top = n.relu(f"relu{i}", top)
         top = n.dropout(f"drop{i}", top, dropout)
     return Trunk(pool3, pool4, top)

@@ -469,24 +469,3 @@ def test_exports(tiny: Net) -> None:
     for shape in ((2, 3, 20, 24), (1, 3, 31, 17)):
         x = torch.randn(*shape)
         torch.testing.assert_close(program.module()(x), tiny(x), rtol=COMPILED, atol=COMPILED)
-
-
-# --- what does not learn ------------------------------------------------------------------------------------
-
-
-def test_frozen_layers_get_no_gradient_and_the_rest_does() -> None:
-    net = reference.build("voc-fcn32s", width=1 / 64, from_scratch=True, frozen=("conv1_", "conv2_"))
-    net.train().total_loss(data=image(), label=label()).backward()
-    for key, parameter in net.named_parameters():
-        frozen = key.startswith(("conv1_", "conv2_", "upscore"))
-        assert (parameter.grad is None) == frozen, key
-    multipliers = net.multipliers()
-    assert (multipliers["conv2_2.bias"], multipliers["conv3_1.bias"]) == (Param(0, 0), Param(2, 0))
-    with pytest.raises(ValueError, match="begins with 'pool1'"):
-        reference.build("voc-fcn32s", width=1 / 64, frozen=("pool1",))
-
-
-def test_a_width_for_each_block() -> None:
-    net = reference.build("voc-fcn32s", width=(1, 1 / 2, 1 / 4, 1 / 8, 1 / 16), fc_width=1 / 64)
-    ends = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc7")
-    assert [len(net.state_dict()[f"{end}.bias"]) for end in ends] == [64, 64, 64, 64, 32, 64]
