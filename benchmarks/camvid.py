@@ -21,7 +21,8 @@ from fcn.files import atomic, read_json, write_json
 from fcn.record import ROOT, record
 from reference import checkpoint, train
 from reference.data import Dataset
-from reference.engine import LOG, METRICS, SCORES, evaluate, read_table
+from reference.engine import METRICS, evaluate
+from reference.progress import LOG, SCORES, read_table
 from reference.recipes import RECIPES
 from reference.runs import WEIGHTS, open_data, pick_device
 

@@ -21,7 +21,7 @@ from reference import checkpoint
 from reference.checkpoint import Checkpoint
 from reference.data.figures import THIN
 from reference.data.shapes import Shapes
-from reference.engine import LOG, SCORES, read_table
+from reference.progress import LOG, SCORES, read_table
 from reference.runs import RUNS, WEIGHTS
 
 STRIDES = ("32s", "16s", "8s")

@@ -16,32 +16,55 @@ from fcn.cli import BadInput
 # mkstemp makes private files; this gives them what the user's other files have. Reading it sets it, hence once.
 UMASK = os.umask(0o022)
 os.umask(UMASK)
+PARTIAL = ".partial-"  # how temporary names begin
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the body, which writes `path`, into BadInput."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"{path}: cannot be written ({reason}); make room, or choose another place") from error
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix); rename it there on success, delete it on failure.
 
-    Raises BadInput where the folder cannot be made or written, or the disk is full.
+    A power cut, too, leaves the old file or the new one, never an empty one: the content is on the disk before the
+    name is. Raises BadInput where the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    temporary = Path(name)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~UMASK)
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half written in `folder`. Nobody else may be writing there."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        left.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk: after it, no power cut undoes a rename."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~UMASK)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from error
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -50,12 +73,12 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON. Raises BadInput where the file is missing or is no JSON."""
+def read_json(path: str | Path, hint: str = "check the path") -> Any:
+    """Read JSON. Raises BadInput, ending in `hint`, where the file is missing or is no JSON."""
     try:
-        return json.loads(existing(path).read_text())
+        return json.loads(existing(path, hint=hint).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not a JSON file ({error})") from error
+        raise BadInput(f"{path}: not a JSON file ({error}); {hint}") from error
 
 
 def sha256(path: str | Path) -> str:

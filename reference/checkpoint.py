@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -38,47 +39,75 @@ class About:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A net with its weights, what it was trained for, and the solver's history (empty for finished weights)."""
+    """A net with its weights and what it was trained for; of a run under way, the solver's history and its progress."""
 
     net: Net
     about: About
     history: dict[str, Tensor]
+    progress: dict[str, Any]
 
 
-def save(path: str | Path, net: Net, about: About, history: Mapping[str, Tensor] | None = None) -> None:
-    """Write a checkpoint (temporary file, then rename). history: the solver's, to resume from."""
+def save(
+    path: str | Path,
+    net: Net,
+    about: About,
+    history: Mapping[str, Tensor] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint (temporary file, then rename). To resume from: the solver's history, the run's progress."""
     tensors = {key: blob.detach().cpu().contiguous() for key, blob in net.state_dict().items()}
     for key, value in (history or {}).items():
         tensors[HISTORY + key] = value.detach().cpu().contiguous()
     # Under one key: safetensors writes several in random order, and equal runs should give equal files.
     description = {"format": FORMAT, "prototxt": net_to_text(net.spec), "about": asdict(about)}
-    metadata = {KEY: json.dumps(description)}
+    if progress:
+        description["progress"] = dict(progress)
+    metadata = {KEY: json.dumps({**description, "crc32": _checksum(description, tensors)})}
     with atomic(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata)
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(str(error)) from error
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint. Raises BadInput, one line, for a file that is missing, truncated or none of ours."""
+def load(path: str | Path, mend: str = "fetch or train it again") -> Checkpoint:
+    """Read a checkpoint. Raises BadInput, one line that ends in `mend`, for a file that is missing, damaged or none
+    of ours.
+    """
     path = existing(path, hint="train first, or give a .safetensors file that train.py wrote")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(f"{path}: not a readable safetensors file ({error}); fetch or train it again") from error
+        raise BadInput(f"{path}: not a readable safetensors file ({error}); {mend}") from error
     if KEY not in metadata:
         raise BadInput(f"{path}: not a checkpoint that train.py wrote; to start from weights alone, use a caffemodel")
     try:
         description = json.loads(metadata[KEY])
         if description["format"] != FORMAT:
             raise BadInput(f"{path}: written by another version of train.py; train again")
+        # The first files had none.
+        if (checksum := description.pop("crc32", None)) not in (None, _checksum(description, tensors)):
+            raise BadInput(f"{path}: damaged (its CRC-32 is not {checksum}); {mend}")
         about = _about(description["about"])
         net = Net(net_from_text(description["prototxt"], str(path)))
         net.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(HISTORY)})
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise BadInput(f"{path}: its description and its weights do not fit ({error}); fetch or train again") from error
+        raise BadInput(f"{path}: its description and its weights do not fit ({error}); {mend}") from error
     history = {key.removeprefix(HISTORY): value for key, value in tensors.items() if key.startswith(HISTORY)}
-    return Checkpoint(net, about, history)
+    return Checkpoint(net, about, history, description.get("progress", {}))
+
+
+def _checksum(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """Of all that a file says and holds: safetensors would pass on a weight with a flipped bit, a run's settings too.
+
+    It is there against accidents, and costs 0.4 s a GB.
+    """
+    checksum = zlib.crc32(json.dumps(description).encode())
+    for key in sorted(tensors):
+        checksum = zlib.crc32(tensors[key].numpy().data, checksum)
+    return checksum
 
 
 def _about(values: dict[str, Any]) -> About:

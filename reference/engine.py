@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +20,33 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from fcn.cli import BadInput
-from fcn.files import atomic, read_json, write_json
+from fcn.files import sync, write_json, writing
 from fcn.record import record
 from reference import checkpoint
 from reference.checkpoint import About
 from reference.data import AuthorsOrder, Dataset, preprocess
 from reference.net import Net
+from reference.progress import (
+    LOG,
+    RESULT,
+    RUN,
+    SCORES,
+    SNAPSHOT,
+    Table,
+    exclusive,
+    resume,
+    same_run,
+    settings_of,
+)
 from reference.recipes import Recipe
 from reference.runs import WEIGHTS
 from reference.score import confusion, metrics
 from reference.solver import CaffeSGD
+from reference.stopping import Stopped, leave_stopping_to_the_parent
 
 DISPLAY = 20  # iterations between two lines of the log, as in the authors' solver.prototxt
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 WATCHED = (*METRICS, "live_fc7")
-SNAPSHOT, LOG, SCORES = "snapshot.safetensors", "log.csv", "scores.csv"
 
 
 class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
@@ -74,65 +84,80 @@ def train_stage(
     device: torch.device,
     workers: int,
     start: str,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train `net` by `recipe` in `folder`, or go on where an interrupted run stopped; returns result.json.
 
     Writes weights.safetensors, log.csv (iteration, loss, loss per labelled pixel, rate), scores.csv (the four
     metrics on val), TensorBoard events, result.json; snapshot.safetensors holds the way so far until the end.
-    seed decides the order of the images and the dropout. Raises BadInput where the folder holds another
-    run, another process trains there, or the loss is no longer a number.
+    seed decides the order of the images and the dropout. stop is asked after every iteration and image scored.
+    Raises BadInput where the folder holds another run, another process trains there, or the loss is no longer a
+    number; Stopped, after a snapshot, once `stop` says yes.
     """
+    settings = settings_of(recipe, seed, start=start)
     with exclusive(folder):
-        settings = {"recipe": asdict(recipe), "seed": seed, "start": start}
-        _same_run(folder, settings)
-        place(net, device)
-        solver = CaffeSGD(net, **asdict(recipe.solver))
-        _resume(folder, net, solver)
-        write_json(folder / "run.json", settings)
-        rows, scores = Table(folder / LOG, solver.iteration), Table(folder / SCORES, solver.iteration)
-        writer = SummaryWriter(str(folder / "tensorboard"), purge_step=solver.iteration)
+        same_run(folder, settings)
+        solver = CaffeSGD(place(net, device), **asdict(recipe.solver))
+        progress = resume(folder, net, solver, settings)
+        write_json(folder / RUN, settings)
+        with writing(folder):
+            # Events up to the snapshot were on the disk before it was; those beyond it come again.
+            writer = SummaryWriter(str(folder / "tensorboard"), purge_step=solver.iteration + 1)
+        log = Table(folder / LOG, progress.log, writer, "train")
+        scores = Table(folder / SCORES, progress.scores, writer, "val")
+        began = time.monotonic() - progress.seconds
 
         def about() -> About:
             return describe(recipe, data, solver.iteration, {"seed": seed, "start": start})
 
+        def snapshot() -> None:
+            with writing(folder):
+                writer.flush()
+            progress.seconds = time.monotonic() - began
+            checkpoint.save(folder / SNAPSHOT, net, about(), solver.state_dict(), progress.plain())
+
+        def halt_if(asked: bool) -> None:
+            if asked:
+                where = f"iteration {solver.iteration} of {recipe.iterations}"
+                raise Stopped(f"{recipe.name}: stopped at {where}; the same command goes on from there")
+
+        def milestone() -> bool:
+            return solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations
+
         per_step = recipe.solver.iter_size
         passes = Passes(data, recipe.batch, recipe.iterations * per_step, seed)
-        batches = _load(passes, solver.iteration * per_step, workers, device)
         bar = tqdm(total=recipe.iterations, initial=solver.iteration, desc=recipe.name, disable=None, unit="it")
-        window: list[tuple[Tensor, Tensor]] = []
-        began = time.monotonic()
-        while solver.iteration < recipe.iterations:
-            # Dropout depends on seed and iteration alone, not on how often the run was interrupted.
-            torch.manual_seed(zlib.crc32(f"{seed}/{solver.iteration}".encode()))
-            net.train()
-            rate = solver.rate()
-            for _ in range(per_step):
-                image, label = next(batches)
-                loss = net.total_loss(data=image, label=label)
-                loss.backward()
-                window.append((loss.detach(), (label != data.void).sum()))
-            solver.step()
-            solver.zero_grad()
-            bar.update()
-            score_now = solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations
-            if solver.iteration % DISPLAY == 0 or score_now:
-                loss_sum, per_pixel = _mean_losses(window, recipe, solver.iteration)
-                window.clear()
-                rows.add(iteration=solver.iteration, loss=loss_sum, loss_per_pixel=per_pixel, rate=rate)
-                rows.write()
-                writer.add_scalar("train/loss", loss_sum, solver.iteration)
-                writer.add_scalar("train/loss_per_pixel", per_pixel, solver.iteration)
-                writer.add_scalar("train/rate", rate, solver.iteration)
-                bar.set_postfix(loss=f"{per_pixel:.3f}/px")
-            if score_now:
-                found = evaluate(net, val, device)
-                scores.add(iteration=solver.iteration, **{key: found[key] for key in WATCHED})
-                for key in WATCHED:
-                    writer.add_scalar(f"val/{key}", found[key], solver.iteration)
-                scores.write()
-                checkpoint.save(folder / SNAPSHOT, net, about(), solver.state_dict())
-        bar.close()
-        writer.close()
+        with bar, closing(_load(passes, solver.iteration * per_step, workers, device)) as batches:
+            while True:
+                if milestone() and progress.scored < solver.iteration:
+                    found = evaluate(net, val, device, lambda *_: halt_if(stop()))
+                    scores.add(solver.iteration, **{key: found[key] for key in WATCHED})
+                    snapshot()
+                if solver.iteration == recipe.iterations:
+                    break
+                # Dropout depends on seed and iteration alone, not on how often the run was interrupted.
+                torch.manual_seed(zlib.crc32(f"{seed}/{solver.iteration}".encode()))
+                net.train()
+                rate = solver.rate()
+                for _ in range(per_step):
+                    image, label = next(batches)
+                    loss = net.total_loss(data=image, label=label)
+                    loss.backward()
+                    progress.window.append((loss.detach(), (label != data.void).sum()))
+                solver.step()
+                solver.zero_grad()
+                bar.update()
+                if solver.iteration % DISPLAY == 0 or milestone():
+                    mean, per_pixel = _mean_losses(progress.window, recipe, solver.iteration)
+                    progress.window.clear()
+                    log.add(solver.iteration, loss=mean, loss_per_pixel=per_pixel, rate=rate)
+                    bar.set_postfix(loss=f"{per_pixel:.3f}/px")
+                asked = stop()
+                if asked or milestone():
+                    snapshot()
+                halt_if(asked)
+        with writing(folder):
+            writer.close()
         result = record(
             recipe=recipe.name,
             net=net.spec.name,
@@ -141,12 +166,16 @@ def train_stage(
             start=start,
             val=f"{val.name} {recipe.val_split}",
             classes=list(val.classes),
-            metrics={key: scores.rows[-1][key] for key in WATCHED},
+            metrics={key: progress.scores[-1][key] for key in WATCHED},
             seconds=round(time.monotonic() - began, 1),
         )
+        log.write()
+        scores.write()
+        write_json(folder / RESULT, result)
         checkpoint.save(folder / WEIGHTS, net, about())
-        write_json(folder / "result.json", result)
-        (folder / SNAPSHOT).unlink(missing_ok=True)
+        with writing(folder):
+            sync(folder)  # or a power cut could undo the rename of the weights, but not what follows
+            (folder / SNAPSHOT).unlink()
         return result
 
 
@@ -198,84 +227,7 @@ def describe(recipe: Recipe, data: Dataset, iteration: int, provenance: dict[str
     )
 
 
-class Table:
-    """A CSV file that grows with the run; on resuming, rows past the snapshot are forgotten."""
-
-    def __init__(self, path: Path, iteration: int) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = [row for row in read_table(path) if row["iteration"] <= iteration]
-
-    def add(self, **row: float) -> None:
-        self.rows.append(row)
-
-    def write(self) -> None:
-        with atomic(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.rows[0])
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-
-def read_table(path: Path) -> list[dict[str, float]]:
-    """The rows of a log.csv or scores.csv; none where it is missing. Raises BadInput for a broken one."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="") as file:
-            return [
-                {key: int(value) if key == "iteration" else float(value) for key, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise BadInput(f"{path}: not a table that train.py wrote ({error}); remove it") from error
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one process. Raises BadInput where another trains there, or it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BadInput(
-                    f"{folder}: another run is training here; wait for it or choose another --out"
-                ) from error
-            yield
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
-
-
-def _same_run(folder: Path, settings: dict[str, Any]) -> None:
-    """Raises BadInput where `folder` holds a run with other settings."""
-    if not (folder / "run.json").exists():
-        return
-    before = read_json(folder / "run.json")
-    now = _plain(settings)
-    if before != now:
-        changed = [k for k in now if before.get(k) != now[k]]
-        raise BadInput(f"{folder}: holds a run with another {', '.join(changed)}; choose another --out or remove it")
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _resume(folder: Path, net: Net, solver: CaffeSGD) -> None:
-    path = folder / SNAPSHOT
-    if path.exists():
-        saved = checkpoint.load(path)
-        try:
-            net.load_state_dict(saved.net.state_dict())
-            solver.load_state_dict(saved.history)
-        except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{path}: belongs to another net; choose another --out or remove it") from error
-
-
-def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Generator[tuple[Tensor, Tensor]]:
     """Passes from `first` on, loaded ahead by worker processes, on `device`."""
     loader: Iterable[tuple[Tensor, Tensor] | BadInput] = DataLoader(
         passes,
@@ -285,6 +237,7 @@ def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Ite
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: a draw from the global one would move the dropout of the first pass
+        worker_init_fn=leave_stopping_to_the_parent,
     )
     for item in loader:
         if isinstance(item, BadInput):
@@ -293,7 +246,7 @@ def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Ite
         yield image.contiguous(memory_format=torch.channels_last), label
 
 
-def _mean_losses(window: Sequence[tuple[Tensor, Tensor]], recipe: Recipe, iteration: int) -> tuple[float, float]:
+def _mean_losses(window: Sequence[tuple[Any, Any]], recipe: Recipe, iteration: int) -> tuple[float, float]:
     """Mean loss of a pass, and loss per labelled pixel, over the passes since the last line of the log."""
     total = sum(float(loss) for loss, _ in window)
     if not math.isfinite(total):
@@ -302,14 +255,6 @@ def _mean_losses(window: Sequence[tuple[Tensor, Tensor]], recipe: Recipe, iterat
     pixels = sum(int(valid) for _, valid in window) / len(window)
     # The classifier's loss is a mean already.
     return mean, mean if recipe.batch > 1 else mean / max(pixels, 1)
-
-
-def unfinished(folder: Path, recipe: Recipe, seed: int) -> bool:
-    """Whether `folder` still lacks the weights that `recipe` ends with from this seed."""
-    if not (folder / WEIGHTS).exists() or not (folder / "run.json").exists():
-        return True
-    before = read_json(folder / "run.json")
-    return before["recipe"] != _plain(asdict(recipe)) or before["seed"] != seed
 
 
 def with_iterations(recipe: Recipe, iterations: int | None) -> Recipe:

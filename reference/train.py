@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from fcn.cli import BadInput, command, parser
-from fcn.files import sha256
+from fcn.files import existing, sha256
 from fcn.record import ROOT
-from reference.engine import METRICS, train_stage, unfinished, with_iterations
+from reference.engine import METRICS, train_stage, with_iterations
+from reference.progress import finished, same_run, settings_of
 from reference.recipes import RECIPES, Recipe, find, stages
 from reference.runs import RUNS, WEIGHTS, net_of, open_data, pick_device, start_from
+from reference.stopping import Stopped, stop_signals
 
 
 @command
@@ -39,16 +41,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chain[0].committed and not options.from_scratch and len(chain) > 1:
         chain = chain[1:]
     device = pick_device(options.device)
+    with stop_signals() as came:
+        try:
+            train(chain, options, device, lambda: bool(came))
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + came[0]  # as shells have it
+    return 0
+
+
+def train(chain: Sequence[Recipe], options: Namespace, device: torch.device, stop: Callable[[], bool]) -> None:
+    """One stage after another, except those that are finished."""
     weights: Path | None = options.weights
     for stage in chain:
         recipe = with_iterations(stage, options.iterations)
         folder = options.out / recipe.name
-        if unfinished(folder, recipe, options.seed):
-            run(recipe, folder, weights or start_of(recipe, options.out), options, device)
-        else:
+        if stop():
+            raise Stopped(f"stopped before {recipe.name}; the same command goes on from there")
+        # Where no start is given, a finished stage need not have its own at hand any more.
+        given = {"start": words(weights)} if weights else {}
+        same_run(folder, settings_of(recipe, options.seed, **given))
+        if finished(folder):
             print(f"{recipe.name}: done already, {folder / WEIGHTS}")
+        else:
+            run(recipe, folder, weights or start_of(recipe, options.out), options, device, stop)
         weights = folder / WEIGHTS
-    return 0
+
+
+def words(weights: Path | None) -> str:
+    """What a run says of its start. Raises BadInput for a missing file."""
+    return f"{weights.name}, sha256 {sha256(existing(weights))}" if weights else "random weights"
 
 
 def start_of(recipe: Recipe, out: Path) -> Path | None:
@@ -65,7 +87,14 @@ def start_of(recipe: Recipe, out: Path) -> Path | None:
     raise BadInput(f"{before}: no such file; train {recipe.start} first, or add --staged")
 
 
-def run(recipe: Recipe, folder: Path, weights: Path | None, options: Namespace, device: torch.device) -> None:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    weights: Path | None,
+    options: Namespace,
+    device: torch.device,
+    stop: Callable[[], bool],
+) -> None:
     """One stage, from the net's construction to the printed metrics."""
     torch.manual_seed(options.seed)
     data = open_data(recipe.data, options.data, recipe.train_split)
@@ -73,9 +102,17 @@ def run(recipe: Recipe, folder: Path, weights: Path | None, options: Namespace, 
     net = net_of(recipe)
     if weights:
         print(f"{recipe.name} from {weights}: {start_from(net, weights, recipe.start)}")
-    start = f"{weights.name}, sha256 {sha256(weights)}" if weights else "random weights"
     result = train_stage(
-        recipe, net, data, val, folder, seed=options.seed, device=device, workers=options.workers, start=start
+        recipe,
+        net,
+        data,
+        val,
+        folder,
+        seed=options.seed,
+        device=device,
+        workers=options.workers,
+        start=words(weights),
+        stop=stop,
     )
     figures = "  ".join(f"{key} {100 * result['metrics'][key]:.2f}" for key in METRICS)
     print(f"{recipe.name}: {figures}  ({folder / WEIGHTS})", flush=True)

@@ -1,0 +1,48 @@
+"""How a run is asked to stop, and does: it leaves a snapshot, and the same command goes on from there.
+
+Caffe's command, too, snapshots on Ctrl-C and ends (tools/caffe.cpp: sigint_effect; Solver::Solve:
+snapshot_after_train); the authors' solve.py, which stepped the solver from Python, lost what its last snapshot lacked.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Ctrl-C; batch systems and `kill`, which end what still runs half a minute later; a terminal that was closed.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """A run was asked to stop and has left a snapshot. The message is one line for the user."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list that collects the stop signals which come. A second one of a kind does what it always did.
+
+    Signals that the caller ignores (nohup) stay ignored.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    handlers = {int(number): signal.getsignal(number) for number in STOP_SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_stopping_to_the_parent(_: int = 0) -> None:
+    """In a loader's worker: the whole process group often gets a signal, but the parent decides when to end."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
