@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fcn.record import ROOT
+from fcn.files import write_json
+from fcn.record import ROOT, record
+
+Figures = dict[str, dict[str, float]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", metavar="FILE", help="write there what the tests against genuine Caffe measured")
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
+    """What tests measure against genuine Caffe, by record and kind: the worst relative difference."""
+    found: Figures = {}
+    yield found
+    if path := pytestconfig.getoption("--figures"):
+        command = shlex.join(["python", "-m", "pytest", *pytestconfig.invocation_params.args])
+        write_json(path, {**record(records=found), "command": command})
 
 
 @pytest.fixture(scope="session")

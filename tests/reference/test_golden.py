@@ -15,6 +15,7 @@ from reference.layers import SoftmaxWithLoss
 from reference.net import LayerModule, Net, layer_name
 from tests import golden_records as golden
 from tests import tolerances
+from tests.conftest import Figures
 
 RECORDS = (
     "voc-fcn32s-120x160",
@@ -109,10 +110,11 @@ def test_blob_shapes(run: Pass) -> None:
     assert {top: list(shapes[top]) for top in run.meta["blobs"]} == run.meta["blobs"]
 
 
-def test_every_blob(run: Pass) -> None:
+def test_every_blob(run: Pass, figures: Figures) -> None:
     blobs = run.keys("blob")
     assert len(blobs) == len(run.meta["blobs"]) - len(run.meta["losses"])
     errors = {name: golden.relative_to_largest(run.ours[f"blob/{name}"], run.caffe[f"blob/{name}"]) for name in blobs}
+    figures.setdefault(run.name, {})["blob"] = max(errors.values())
     assert not {name: error for name, error in errors.items() if not error <= tolerances.BLOB}
 
 
@@ -130,22 +132,29 @@ def test_full_scores(run: Pass) -> None:
         assert golden.relative_to_largest(ours, caffe) <= tolerances.BLOB
 
 
-def test_label_map_is_equal(run: Pass) -> None:
+def test_label_map_is_equal(run: Pass, figures: Figures) -> None:
     (name,) = run.keys("argmax")
+    differ = run.ours[f"argmax/{name}"] != run.caffe[f"argmax/{name}"]
+    figures.setdefault(run.name, {})["labels that differ"] = float(np.count_nonzero(differ))
     np.testing.assert_array_equal(run.ours[f"argmax/{name}"], run.caffe[f"argmax/{name}"])
 
 
-def test_loss(run: Pass) -> None:
+def test_loss(run: Pass, figures: Figures) -> None:
     total = sum(loss["sum64"] for loss in run.meta["losses"].values())
+    figures.setdefault(run.name, {})["loss"] = abs(run.loss / total - 1)
     assert run.loss == pytest.approx(total, rel=tolerances.LOSS)
 
 
-def test_every_gradient(run: Pass) -> None:
+def test_every_gradient(run: Pass, figures: Figures) -> None:
     gradients = run.keys("grad")
     ties = tolerances.POOL_TIES.get(run.name, ())
     errors = {name: golden.relative_l2(run.ours[f"grad/{name}"], run.caffe[f"grad/{name}"]) for name in gradients}
     blobs = sum(len(net_blobs) for net_blobs in _blobs_of(run))
     assert len(errors) == blobs + len(run.meta["inputs"]) - len(run.meta["classes"])
+    found = figures.setdefault(run.name, {})
+    found["gradient"] = max(error for name, error in errors.items() if name not in ties)
+    if ties:
+        found["gradient below a tie"] = max(errors[name] for name in ties)
     limits = {name: tolerances.POOL_TIE_GRADIENT if name in ties else tolerances.GRADIENT for name in gradients}
     assert not {name: error for name, error in errors.items() if not error <= limits[name]}
 
