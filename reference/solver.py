@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference.layers import Param
 from reference.net import Net
 
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+# A rate is a unit, a power of two, times a number from 1/2 to 1. Units end here, so that V / unit stays finite where
+# a rate falls to nothing while V still moves the weights; the digits of any float32 rate are safe down to here.
+LEAST_UNIT = 2.0**-100
+
+
+class History(Mapping[str, Tensor]):
+    """Caffe's V by parameter key; what is read is a copy.
+
+    It is held as `scaled` = V / unit. Units are powers of two, so nothing is lost either way, except digits of a V
+    below float32's normal range (1e-38).
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self.scaled = {key: torch.zeros_like(parameter) for key, parameter in parameters.items()}
+        self.unit = dict.fromkeys(parameters, 1.0)
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.scaled[key] * self.unit[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scaled)
+
+    def __len__(self) -> int:
+        return len(self.scaled)
 
 
 class CaffeSGD:
@@ -54,24 +79,22 @@ class CaffeSGD:
         if iter_size < 1:
             raise ValueError(f"iter_size must be at least 1, not {iter_size}")
         self.net = net
-        self.base_lr, self.momentum, self.weight_decay = base_lr, momentum, weight_decay
+        # Caffe's settings are float32: after 100,000 iterations of "exp" that makes a thousandth.
+        settings = torch.tensor([base_lr, momentum, weight_decay, gamma, power, clip_gradients], dtype=torch.float32)
+        self.base_lr, self.momentum, self.weight_decay, self.gamma, self.power, self.clip_gradients = settings.tolist()
         self.lr_policy, self.iter_size = lr_policy, iter_size
-        self.gamma, self.power, self.stepsize = gamma, power, stepsize
-        self.stepvalue, self.max_iter, self.clip_gradients = tuple(stepvalue), max_iter, clip_gradients
+        self.stepsize, self.stepvalue, self.max_iter = stepsize, tuple(stepvalue), max_iter
         self.iteration = 0
         parameters = dict(net.named_parameters())
-        self.history: dict[str, Tensor] = {key: torch.zeros_like(p) for key, p in parameters.items()}
-        self._groups: dict[Param, list[str]] = defaultdict(list)
+        self.history = History(parameters)
+        self._groups: dict[Param, dict[str, nn.Parameter]] = defaultdict(dict)
         for key, param in net.multipliers().items():
             if param.lr_mult != 0:
-                self._groups[param].append(key)
+                self._groups[param][key] = parameters[key]
 
     def rate(self) -> float:
-        """The learning rate of the current iteration (SGDSolver::GetLearningRate).
-
-        Caffe's settings are float32: after 100,000 iterations of "exp" that makes a thousandth.
-        """
-        lr, gamma, power = torch.tensor([self.base_lr, self.gamma, self.power], dtype=torch.float32).tolist()
+        """The learning rate of the current iteration (SGDSolver::GetLearningRate)."""
+        lr, gamma, power = self.base_lr, self.gamma, self.power
         t = self.iteration
         match self.lr_policy:
             case "fixed":
@@ -93,35 +116,43 @@ class CaffeSGD:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the weights from the gradients that stand in `.grad`, all of a kind in one fused call.
+        """Update the weights from the gradients that stand in `.grad`.
 
         A parameter that no loss reached counts as gradient 0, as Caffe's cleared diff does.
+
+        torch's fused SGD does the work in one pass over memory, B = momentum * B + (1 - dampening) * (g + decay * w)
+        and w = w - lr * B. With B = V / unit and lr = unit that is Caffe's rule, to the bit. (B = V would need the
+        rate for 1 - dampening, and near 1 a double has steps of 1e-16: two digits would be left of a rate of 1e-14.)
         """
         rate = self.rate()
-        parameters: dict[str, Tensor] = dict(self.net.named_parameters())
-        learned = [parameters[key] for keys in self._groups.values() for key in keys]
-        for weight in learned:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
         if self.clip_gradients >= 0:
-            self._clip([weight.grad for weight in learned if weight.grad is not None])
-        for param, keys in self._groups.items():
-            weights = [parameters[key] for key in keys]
-            gradients: list[Tensor] = [weight.grad for weight in weights if weight.grad is not None]
-            history = [self.history[key] for key in keys]
-            if self.iter_size > 1:
-                torch._foreach_mul_(gradients, 1.0 / self.iter_size)
-            decay = self.weight_decay * param.decay_mult
-            if decay:
-                torch._foreach_add_(gradients, weights, alpha=decay)
-            torch._foreach_mul_(history, self.momentum)
-            torch._foreach_add_(history, gradients, alpha=rate * param.lr_mult)
-            torch._foreach_sub_(weights, history)
+            self._clip()
+        history = self.history
+        for param, group in self._groups.items():
+            # The gradient is a sum of iter_size passes; the division stands in the rate, and is undone in the decay.
+            local = rate * param.lr_mult / self.iter_size
+            unit = max(math.ldexp(1, math.frexp(local)[1]), LEAST_UNIT)
+            before = history.unit[next(iter(group))]
+            history.unit.update(dict.fromkeys(group, unit))
+            history.scaled.update({key: _laid_out_as(weight, history.scaled[key]) for key, weight in group.items()})
+            torch._fused_sgd_(
+                [_row(weight) for weight in group.values()],
+                [_row(_laid_out_as(weight, weight.grad)) for weight in group.values()],
+                [_row(history.scaled[key]) for key in group],
+                weight_decay=self.weight_decay * param.decay_mult * self.iter_size,
+                momentum=self.momentum * before / unit or sys.float_info.min,  # at 0 torch would keep no B
+                lr=unit,
+                dampening=1 - local / unit,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+            )
         self.iteration += 1
 
-    def _clip(self, gradients: list[Tensor]) -> None:
+    def _clip(self) -> None:
         """SGDSolver::ClipGradients."""
-        norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+        gradients = [w.grad for group in self._groups.values() for w in group.values() if w.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients, foreach=True))
         if norm > self.clip_gradients:
             torch._foreach_mul_(gradients, self.clip_gradients / norm)
 
@@ -135,9 +166,22 @@ class CaffeSGD:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a `state_dict`. Raises ValueError where it belongs to another net."""
-        keys = set(self.history) | {"iteration"}
-        if set(state) != keys or any(state[k].shape != v.shape for k, v in self.history.items()):
+        scaled = self.history.scaled
+        if set(state) != {*scaled, "iteration"} or any(state[k].shape != v.shape for k, v in scaled.items()):
             raise ValueError(f"this solver state belongs to another net than {self.net.spec.name}")
-        for key, value in self.history.items():
+        for key, value in scaled.items():
             value.copy_(state[key])
+            self.history.unit[key] = 1.0
         self.iteration = int(state["iteration"])
+
+
+def _laid_out_as(weight: Tensor, values: Tensor | None) -> Tensor:
+    """`values` in the memory layout of `weight`, for the fused update does not look; zeros where there are none."""
+    if values is None:
+        return torch.zeros_like(weight)
+    return values if values.stride() == weight.stride() else torch.empty_like(weight).copy_(values)
+
+
+def _row(values: Tensor) -> Tensor:
+    """All entries in the order of memory (on CPUs torch's fused update is ten times slower on channels last)."""
+    return values.as_strided((values.numel(),), (1,))

@@ -252,6 +252,74 @@ def test_iter_size_accumulates_backward_passes() -> None:
     )
 
 
+# --- through torch's fused SGD ------------------------------------------------------------------------------
+
+
+def wide() -> Net:
+    """One convolution of 16 x 16 x 3 x 3, channels last as the engine has it: whole vectors, and two orders."""
+    n = Builder("wide")
+    n.conv("conv", n.input("data", 16, (6, 6)), 16, 3)
+    net = Net(n.spec()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        net.layer("conv").weight.normal_(generator=torch.Generator().manual_seed(0))
+    return net
+
+
+@pytest.mark.parametrize("base_lr", [1e-14, 1e-10, 0.3])
+@pytest.mark.parametrize(("policy", "options"), [("fixed", {}), ("exp", {"gamma": 0.7}), ("exp", {"gamma": 1.5})])
+def test_rounded_as_caffe_rounds(base_lr: float, policy: str, options: dict[str, float]) -> None:
+    """Bit for bit sscal and saxpy (each product and sum rounded once), whatever power of two V is held by."""
+    net = wide()
+    solver = CaffeSGD(net, base_lr, 0.99, 5e-4, policy, **options)  # type: ignore[arg-type]
+    weight = net.layer("conv").weight
+    expected, velocity = weight.detach().clone(), torch.zeros_like(weight)
+    for t in range(12):
+        gradient = gradients(net, 1, seed=t)["conv.weight"]
+        weight.grad = gradient.clone()
+        rate = solver.rate()
+        solver.step()
+        velocity = (velocity * solver.momentum).add(gradient.add(expected, alpha=solver.weight_decay), alpha=rate)
+        expected -= velocity
+        assert torch.equal(solver.history["conv.weight"], velocity), t
+        assert torch.equal(weight, expected), t
+
+
+def test_gradients_and_weights_may_lie_in_other_orders() -> None:
+    """torch's fused SGD walks memory blindly: on CPUs a gradient of another layout would go to wrong weights."""
+    ends = []
+    for first, then in ((torch.contiguous_format, torch.contiguous_format), (torch.channels_last, torch.channels_last),
+                        (torch.contiguous_format, torch.channels_last)):  # fmt: skip
+        net = wide().to(memory_format=first)  # type: ignore[call-overload]
+        solver = CaffeSGD(net, 0.1, 0.9)
+        for t in range(4):
+            if t == 2:
+                net.to(memory_format=then)  # type: ignore[call-overload]
+            for key, value in gradients(net, 1, seed=t).items():
+                net.get_parameter(key).grad = value.contiguous()
+            solver.step()
+        ends.append((net.layer("conv").weight.detach(), solver.history["conv.weight"]))
+    for weight, history in ends[1:]:
+        assert torch.equal(weight, ends[0][0]) and torch.equal(history, ends[0][1])
+
+
+@pytest.mark.parametrize(("gamma", "momentum"), [(1e-3, 0.9), (1e3, 0.9), (0.0, 0.99), (1e-3, 0.0)])
+def test_rates_may_change_by_any_factor(gamma: float, momentum: float) -> None:
+    """Down to zero while momentum still moves the weights, and up from nothing."""
+    base_lr, count = (1e-25, 10) if gamma > 1 else (1e-2, 20)
+    solver = CaffeSGD(small(), base_lr, momentum, 0.01, "exp", gamma=gamma)
+    weight = solver.net.layer("learned").weight
+    plain = Plain(weight.detach().numpy(), 1, 1)
+    for t, rate in enumerate(rates("exp", count, base_lr=base_lr, gamma=gamma)):
+        gradient = gradients(solver.net, 1, seed=t)["learned.weight"]
+        weight.grad = gradient.clone()
+        solver.step()
+        plain.step(gradient.numpy(), rate, momentum, 0.01, 1)
+        assert golden.relative_to_largest(weight.detach().numpy(), plain.weight) <= tolerances.SOLVER, t
+        if np.abs(plain.history).max() > 1e-36:  # nearer to float32's least, entries have fewer digits
+            ours = solver.history["learned.weight"].numpy()
+            assert golden.relative_to_largest(ours, plain.history) <= tolerances.SOLVER, t
+
+
 # --- against torch.optim.SGD --------------------------------------------------------------------------------
 
 
@@ -262,11 +330,11 @@ def both(policy: str, **options: Any) -> float:
     start = {key: p.detach().clone() for key, p in net.named_parameters()}
     solver = CaffeSGD(net, 0.01, 0.9, 0.05, policy, **options)
     groups = [
-        {"params": [twin.get_parameter(key)], "lr": m.lr_mult, "weight_decay": 0.05 * m.decay_mult}
+        {"params": [twin.get_parameter(key)], "lr": m.lr_mult, "weight_decay": solver.weight_decay * m.decay_mult}
         for key, m in net.multipliers().items()
         if m.lr_mult
     ]
-    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    optimizer = torch.optim.SGD(groups, momentum=solver.momentum)
     multipliers = [group["lr"] for group in optimizer.param_groups]
     for t in range(10):
         for key, value in gradients(net, 1, seed=t).items():
