@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -127,7 +127,7 @@ def train_stage(
         per_step = recipe.solver.iter_size
         passes = Passes(data, recipe.batch, recipe.iterations * per_step, seed)
         bar = tqdm(total=recipe.iterations, initial=solver.iteration, desc=recipe.name, disable=None, unit="it")
-        with bar, closing(_load(passes, solver.iteration * per_step, workers, device)) as batches:
+        with bar, closing(load(passes, solver.iteration * per_step, workers, device)) as batches:
             while True:
                 if milestone() and progress.scored < solver.iteration:
                     found = evaluate(net, val, device, lambda *_: halt_if(stop()))
@@ -137,15 +137,9 @@ def train_stage(
                     break
                 # Dropout depends on seed and iteration alone, not on how often the run was interrupted.
                 torch.manual_seed(zlib.crc32(f"{seed}/{solver.iteration}".encode()))
-                net.train()
                 rate = solver.rate()
-                for _ in range(per_step):
-                    image, label = next(batches)
-                    loss = net.total_loss(data=image, label=label)
-                    loss.backward()
-                    progress.window.append((loss.detach(), (label != data.void).sum()))
-                solver.step()
-                solver.zero_grad()
+                seen = train_step(net, solver, batches)
+                progress.window += [(loss, (label != data.void).sum()) for loss, label in seen]
                 bar.update()
                 if solver.iteration % DISPLAY == 0 or milestone():
                     mean, per_pixel = _mean_losses(progress.window, recipe, solver.iteration)
@@ -177,6 +171,48 @@ def train_stage(
             sync(folder)  # or a power cut could undo the rename of the weights, but not what follows
             (folder / SNAPSHOT).unlink()
         return result
+
+
+def train_step(
+    net: Net, solver: CaffeSGD, batches: Iterator[tuple[Tensor, Tensor]], lap: Callable[[str], None] = lambda part: None
+) -> list[tuple[Tensor, Tensor]]:
+    """One iteration: iter_size passes forward and backward, then the update; returns the loss and label of each pass.
+
+    lap is told whenever a part of the work has been given out: "data", "forward", "backward" or "update".
+    """
+    net.train()
+    seen = []
+    for _ in range(solver.iter_size):
+        image, label = next(batches)
+        lap("data")
+        loss = net.total_loss(data=image, label=label)
+        lap("forward")
+        loss.backward()
+        lap("backward")
+        seen.append((loss.detach(), label))
+    solver.step()
+    solver.zero_grad()
+    lap("update")
+    return seen
+
+
+def load(passes: Passes, first: int, workers: int, device: torch.device) -> Generator[tuple[Tensor, Tensor]]:
+    """Passes from `first` on, loaded ahead by worker processes, on `device`."""
+    loader: Iterable[tuple[Tensor, Tensor] | BadInput] = DataLoader(
+        passes,
+        batch_size=None,
+        sampler=range(first, len(passes)),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # its own: a draw from the global one would move the dropout of the first pass
+        worker_init_fn=leave_stopping_to_the_parent,
+    )
+    for item in loader:
+        if isinstance(item, BadInput):
+            raise item
+        image, label = (tensor.to(device, non_blocking=True) for tensor in item)
+        yield image.contiguous(memory_format=torch.channels_last), label
 
 
 @torch.no_grad()
@@ -225,25 +261,6 @@ def describe(recipe: Recipe, data: Dataset, iteration: int, provenance: dict[str
         void=data.void,
         provenance=provenance,
     )
-
-
-def _load(passes: Passes, first: int, workers: int, device: torch.device) -> Generator[tuple[Tensor, Tensor]]:
-    """Passes from `first` on, loaded ahead by worker processes, on `device`."""
-    loader: Iterable[tuple[Tensor, Tensor] | BadInput] = DataLoader(
-        passes,
-        batch_size=None,
-        sampler=range(first, len(passes)),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # its own: a draw from the global one would move the dropout of the first pass
-        worker_init_fn=leave_stopping_to_the_parent,
-    )
-    for item in loader:
-        if isinstance(item, BadInput):
-            raise item
-        image, label = (tensor.to(device, non_blocking=True) for tensor in item)
-        yield image.contiguous(memory_format=torch.channels_last), label
 
 
 def _mean_losses(window: Sequence[tuple[Any, Any]], recipe: Recipe, iteration: int) -> tuple[float, float]:
