@@ -10,7 +10,8 @@ from urllib.parse import unquote
 import torch
 from torch import Tensor, nn
 
-from reference.layers import Convolution, InnerProduct, Input, Layer, Param, Scale, Shape, SoftmaxWithLoss
+from reference.layers import Convolution, InnerProduct, Input, Layer, Pair, Param, Scale, Shape, SoftmaxWithLoss
+from reference.summary import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,6 @@ class NetSpec:
     def deploy(self) -> NetSpec:
         """The net without losses and labels, as the authors' deploy.prototxt."""
         return replace(self, layers=self.needed(self.outputs))
-
-    def freeze(self, *beginnings: str) -> NetSpec:
-        """The net with rate and decay 0 for every layer whose name begins so, as in the paper's FCN-32s-fixed.
-
-        Raises ValueError for a beginning that no layer with blobs has.
-        """
-        shapes = self.shapes()
-        found: set[str] = set()
-        layers = []
-        for layer in self.layers:
-            matched = [b for b in beginnings if layer.name.startswith(b)]
-            if matched and (blobs := layer.blob_shapes(*(shapes[bottom] for bottom in layer.bottoms))):
-                found.update(matched)
-                layer = replace(layer, params=(Param(0, 0),) * len(blobs))
-            layers.append(layer)
-        if unknown := [b for b in beginnings if b not in found]:
-            raise ValueError(f"{self.name}: no layer with weights begins with {unknown[0]!r}")
-        return replace(self, layers=tuple(layers))
 
     def shapes(self, **inputs: Shape) -> dict[str, Shape]:
         """Shape of every top; `inputs` overrides the shapes that the Input layers declare.
@@ -198,6 +181,10 @@ class Net(nn.Module):
             for top in dead:
                 del live[top]
         return {top: live[top] for top in tops}
+
+    def summary(self, size: Pair | None = None) -> Summary:
+        """Shapes, costs and places of all tops for one image of `size` (height, width); it prints as a table."""
+        return summarise(self.spec, size)
 
     def layer(self, name: str) -> LayerModule:
         """The module of the layer that Caffe calls `name`. Raises AttributeError where there is none."""
