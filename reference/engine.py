@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -45,6 +46,8 @@ from reference.solver import CaffeSGD
 from reference.stopping import Stopped, leave_stopping_to_the_parent
 
 DISPLAY = 20  # iterations between two lines of the log, as in the authors' solver.prototxt
+# Processes that load ahead of the step: one decodes and prepares some hundred VOC images a second.
+WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 WATCHED = (*METRICS, "live_fc7")
 

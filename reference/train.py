@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import torch
 from fcn.cli import BadInput, command, parser
 from fcn.files import existing, sha256
 from fcn.record import ROOT
-from reference.engine import METRICS, train_stage, with_iterations
+from reference.engine import METRICS, WORKERS, train_stage, with_iterations
 from reference.progress import finished, same_run, settings_of
 from reference.recipes import RECIPES, Recipe, find, stages
 from reference.runs import RUNS, WEIGHTS, net_of, open_data, pick_device, start_from
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("--seed", type=int, default=1337, help="order of the images (the authors') and dropout")
     args.add_argument("--out", type=Path, default=RUNS, help="runs lie in OUT/RECIPE; a run cut off goes on there")
     args.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    args.add_argument("--workers", type=int, default=max(1, min(4, (os.cpu_count() or 2) - 1)), help="loaders")
+    args.add_argument("--workers", type=int, default=WORKERS, help="processes that load ahead")
     options = args.parse_args(argv)
 
     if options.iterations is not None and options.iterations < 1:
