@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from reference import heads, surgery, trunks
-from reference.caffe import load_caffemodel, load_prototxt, save_caffemodel, save_prototxt
+from reference.caffe import (
+    load_caffemodel,
+    load_prototxt,
+    load_solverstate,
+    save_caffemodel,
+    save_prototxt,
+    save_solverstate,
+)
 from reference.loss import softmax_loss
 from reference.net import Net, NetSpec
 from reference.solver import CaffeSGD
@@ -41,8 +48,10 @@ __all__ = [
     "build",
     "load_caffemodel",
     "load_prototxt",
+    "load_solverstate",
     "save_caffemodel",
     "save_prototxt",
+    "save_solverstate",
     "softmax_loss",
     "surgery",
 ]

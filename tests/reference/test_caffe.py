@@ -20,6 +20,7 @@ from fcn.cli import BadInput
 from fcn.record import ROOT
 from reference import layers as L
 from reference.caffe import (
+    binary,
     caffe_pb2,
     load_caffemodel,
     load_prototxt,
@@ -30,7 +31,6 @@ from reference.caffe import (
     read_caffemodel,
     save_caffemodel,
     save_prototxt,
-    weights,
 )
 from reference.net import Net, NetSpec
 from tests.golden_records import FOLDER
@@ -662,7 +662,7 @@ def test_weight_files_that_are_none(small: Net, tmp_path: Path, monkeypatch: pyt
         load_caffemodel(small, tmp_path / "missing")
     with pytest.raises(BadInput, match="cannot be written"):
         save_caffemodel(small, path / "net.caffemodel")
-    monkeypatch.setattr(weights, "FILE_LIMIT", 100)
+    monkeypatch.setattr(binary, "FILE_LIMIT", 100)
     with pytest.raises(BadInput, match="more than Caffe can read"):
         save_caffemodel(small, tmp_path / "new.caffemodel")
     assert not (tmp_path / "new.caffemodel").exists()

@@ -1,4 +1,4 @@
-"""The solver against sgd_solver.cpp, written out parameter by parameter, and against genuine Caffe's snapshots."""
+"""The solver against sgd_solver.cpp, written out parameter by parameter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from tests import golden_records as golden
 from tests import tolerances
 
 f32 = np.float32
-STATE = golden.FOLDER / "solverstate"
 
 
 def small() -> Net:
@@ -413,93 +412,3 @@ def test_bad_settings() -> None:
         CaffeSGD(small(), base_lr=1, lr_policy="cosine")
     with pytest.raises(ValueError, match="iter_size must be at least 1, not 0"):
         CaffeSGD(small(), base_lr=1, iter_size=0)
-
-
-# --- genuine Caffe ------------------------------------------------------------------------------------------
-
-
-def tiny() -> Net:
-    """tests/golden/solverstate/train.prototxt, written by hand."""
-    n = Builder("tiny-fcn")
-    data, label = n.input("data", 3, (40, 48)), n.input("label", 1, (40, 48))
-    top = n.max_pool("pool1", n.relu("relu1", n.conv("conv1", data, 8, 3, pad=20)))
-    top = n.relu("relu2", n.conv("conv2", top, 16, 3, pad=1))
-    up = n.upscore("upscore", n.conv("score_fr", top, 5, 1), 5, kernel=4, stride=2)
-    n.loss("loss", n.crop("score", up, like=data), label)
-    return Net(n.spec())
-
-
-def solver_of(net: Net) -> CaffeSGD:
-    """tests/golden/solverstate/solver.prototxt."""
-    return CaffeSGD(net, 1e-8, 0.9, 5e-4, "step", iter_size=2, gamma=0.5, stepsize=4)
-
-
-def snapshot(iteration: int, what: str) -> dict[str, np.ndarray]:
-    """Caffe's weights or history after `iteration` iterations, by our key."""
-    with np.load(STATE / "tiny.npz", allow_pickle=False) as arrays:
-        prefix = f"iter{iteration}/{what}/"
-        names = {"0": "weight", "1": "bias"}
-        found = {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}
-    return {f"{key[:-2]}.{names[key[-1]]}": value for key, value in found.items()}
-
-
-def load(net: Net, blobs: dict[str, list[np.ndarray]]) -> None:
-    for name, arrays in blobs.items():
-        for parameter, values in zip(net.layer(name).parameters(), arrays, strict=True) if arrays else ():
-            parameter.data.copy_(torch.from_numpy(values.copy()).view_as(parameter))
-
-
-def run(net: Net, solver: CaffeSGD, start: int, stop: int) -> None:
-    for t in range(start, stop):
-        random = golden.rng("state", t)
-        data = torch.from_numpy(random.uniform(-120, 130, (1, 3, 40, 48)).astype(f32))
-        ids = random.randint(0, 5, (5, 6)).repeat(8, axis=0).repeat(8, axis=1)
-        ids[random.uniform(size=(40, 48)) < 0.05] = golden.VOID
-        solver.zero_grad()
-        for _ in range(solver.iter_size):
-            net.total_loss(data=data, label=torch.from_numpy(ids)[None, None]).backward()
-        solver.step()
-
-
-def compare(net: Net, solver: CaffeSGD, iteration: int) -> None:
-    state = net.state_dict()
-    for key, value in snapshot(iteration, "weight").items():
-        assert golden.relative_to_largest(state[key].numpy(), value) <= tolerances.TRAINED_WEIGHT, key
-    for key, value in snapshot(iteration, "history").items():
-        if key == "upscore.weight":
-            assert not value.any() and not solver.history[key].any()
-        else:
-            assert golden.relative_to_largest(solver.history[key].numpy(), value) <= tolerances.TRAINED_HISTORY, key
-
-
-def test_training_as_caffe_did_from_its_first_weights() -> None:
-    net = tiny()
-    load(net, {k: v for k, v in golden.caffemodel(STATE / "tiny_iter_0.caffemodel").items() if v})
-    solver = solver_of(net)
-    run(net, solver, 0, 6)
-    compare(net, solver, 6)
-    run(net, solver, 6, 12)
-    compare(net, solver, 12)
-
-
-def test_resuming_from_caffes_own_snapshot() -> None:
-    """Weights and history read off Caffe's two files, on to iteration 12."""
-    net = tiny()
-    load(net, {k: v for k, v in golden.caffemodel(STATE / "tiny_iter_6.caffemodel").items() if v})
-    solver = solver_of(net)
-    state = golden.message((STATE / "tiny_iter_6.solverstate").read_bytes())
-    iteration, history = state[1][0], [golden.blob(each) for each in state[3]]  # caffe.proto: SolverState
-    solver.load_state_dict(
-        {
-            key: torch.from_numpy(values.copy()).view_as(solver.history[key])
-            for key, values in zip(solver.history, history, strict=True)
-        }
-        | {"iteration": torch.tensor(iteration)}
-    )
-    assert solver.iteration == 6
-    for key, value in snapshot(6, "history").items():
-        np.testing.assert_array_equal(solver.history[key], value)
-    for key, value in snapshot(6, "weight").items():
-        np.testing.assert_array_equal(net.state_dict()[key], value)
-    run(net, solver, 6, 12)
-    compare(net, solver, 12)
