@@ -7,13 +7,26 @@ as `BadInput` anywhere below and becomes one line on standard error and exit cod
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Sequence
 
+LONGEST = 1000  # characters of a message
+
 
 class BadInput(Exception):
-    """Input that the user can mend. The message is one line: it names the file (or option) and the fix."""
+    """Input that the user can mend. The message is one line: it names the file (or option) and the fix.
+
+    What a message quotes of a file may be anything: control characters, which a terminal would obey, are shown as
+    escapes, and of more than LONGEST characters the middle is left out.
+    """
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -31,14 +44,22 @@ def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser
 
 
 def command(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:
-    """Turn BadInput into one line and exit code 2, an interrupt into 130, and no return value into 0."""
+    """Turn BadInput into one line and exit code 2, an interrupt into 130, and no return value into 0.
+
+    A name that no encoding knows (of a file, a class) is printed with escapes.
+    """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        with contextlib.suppress(AttributeError):  # standard output may have been replaced
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             return main(argv) or 0
         except BadInput as problem:
-            print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+            print(f"error: {problem}", file=sys.stderr)
+            return 2
+        except MemoryError:
+            print("error: not enough memory; give a smaller image or net, or a machine with more", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

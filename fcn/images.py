@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from fcn.files import atomic, existing
 
 VOID = 255
 MAX_PIXELS = 2**27  # a decoded image of 400 MB: Pillow's own guard only warns
+# Pillow would go by a file's content, not its name, and hand PostScript, for one, to Ghostscript to execute.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -19,7 +24,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises BadInput for a missing, empty, truncated or unknown file.
     """
-    return np.asarray(_decode(path, "RGB"))
+    with _opened(path) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_label(path: str | Path, palette: np.ndarray | None = None) -> np.ndarray:
@@ -28,15 +34,16 @@ def read_label(path: str | Path, palette: np.ndarray | None = None) -> np.ndarra
     palette: up to 256 x 3 uint8 RGB; with it an RGB picture in exactly its colours is read too.
     Raises BadInput for a broken file and for one that holds other colours instead of ids.
     """
-    image = _decode(path, None)
-    if image.mode == "RGB" and palette is not None:
+    with _opened(path) as image:
+        mode, pixels = image.mode, np.array(image)
+    if mode == "RGB" and palette is not None:
         try:
-            return ids(np.asarray(image), palette)
+            return ids(pixels, palette)
         except ValueError as error:
             raise BadInput(f"{path}: {error}; give ids, or a lossless picture in the palette's colours") from error
-    if image.mode not in ("P", "L", "1"):
-        raise BadInput(f"{path}: holds {image.mode} values, not class ids; give the palette or grey label image")
-    return np.asarray(image).astype(np.uint8)
+    if mode not in ("P", "L", "1"):
+        raise BadInput(f"{path}: holds {mode} values, not class ids; give the palette or grey label image")
+    return pixels.astype(np.uint8)
 
 
 def ids(picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -94,14 +101,25 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: 
     return np.where(shown, mixed.round(), image).astype(np.uint8)
 
 
-def _decode(path: str | Path, mode: str | None) -> Image.Image:
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image, of which the body decodes the pixels. Whatever goes wrong in it is the file's fault: BadInput."""
     path = existing(path)
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadInput(f"{path}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}; reduce it")
-            return image.convert(mode) if mode else image.copy()
+        # Pillow warns of odd metadata, which does not change the pixels, and of the size, which is checked here.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            if not 0 < image.width * image.height <= MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+            yield image
+    except BadInput:
+        raise
     except UnidentifiedImageError as error:
-        raise BadInput(f"{path}: not an image that Pillow can read; convert or remove it") from error
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise BadInput(
+            f"{path}: not an image of a known format ({', '.join(FORMATS)}); convert or remove it"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{path}: has no pixel or more than {MAX_PIXELS} ({error}); give a smaller image") from error
+    except MemoryError as error:
+        raise BadInput(f"{path}: not enough memory for its pixels; give a smaller image") from error
+    except Exception as error:  # Pillow's decoders raise errors of many kinds, without a common base
         raise BadInput(f"{path}: broken image ({error}); fetch it again") from error

@@ -20,6 +20,7 @@ from reference.loss import softmax_loss
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,15 @@ class Param:
     decay_mult: float = 1.0
 
 
+FILLERS = ("constant", "uniform", "gaussian", "xavier", "msra", "bilinear")
+
+
 @dataclass(frozen=True)
 class Filler:
-    """How a blob is initialised (include/caffe/filler.hpp). Caffe's default is the constant 0."""
+    """How a blob is initialised (include/caffe/filler.hpp). Caffe's default is the constant 0.
+
+    Raises ValueError for an unknown type and an impossible range or deviation.
+    """
 
     type: str = "constant"
     value: float = 0.0
@@ -41,8 +48,16 @@ class Filler:
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.type not in FILLERS:
+            raise ValueError(f"unknown filler {self.type!r}; there are {', '.join(FILLERS)}")
+        if not 0 <= self.max - self.min <= FLOAT32_MAX:
+            raise ValueError(f"a filler's min {self.min:g} is not below its max {self.max:g}; mend one")
+        if not self.std >= 0:
+            raise ValueError(f"a filler's std {self.std:g} is below 0; mend it")
+
     def fill_(self, blob: Tensor) -> None:
-        """Fill `blob` in place from torch's global random state. Raises ValueError for an unknown type."""
+        """Fill `blob` in place from torch's global random state. Raises ValueError for a shape it cannot fill."""
         fan_in = blob.numel() // max(blob.shape[0], 1)
         with torch.no_grad():
             if self.type == "constant":
@@ -56,11 +71,11 @@ class Filler:
                 blob.uniform_(-bound, bound)
             elif self.type == "msra":
                 blob.normal_(0.0, math.sqrt(2.0 / fan_in))
-            elif self.type == "bilinear":
-                # Caffe's BilinearFiller gives every channel pair the kernel; it is meant for group == channels.
-                blob.copy_(bilinear_kernel(blob.shape[-1]).to(blob).expand_as(blob))
             else:
-                raise ValueError(f"unknown filler {self.type!r}")
+                if blob.ndim != 4 or blob.shape[2] != blob.shape[3]:
+                    raise ValueError(f"a bilinear filler fills square kernels, not {tuple(blob.shape)}")
+                # Caffe's BilinearFiller gives every channel pair the kernel; it is meant for group == channels.
+                blob.copy_(bilinear_kernel(blob.shape[-1]).expand_as(blob))
 
 
 def bilinear_kernel(size: int) -> Tensor:
@@ -197,7 +212,10 @@ class Deconvolution(Convolution):
         return self._blobs((self._divided(bottoms[0]), self.num_output // self.group, *self.kernel_size))
 
     def _size(self, size: int, axis: int) -> int:
-        return self.stride[axis] * (size - 1) + self.extent(axis) - 2 * self.pad[axis]
+        out = self.stride[axis] * (size - 1) + self.extent(axis) - 2 * self.pad[axis]
+        if out < 1:
+            raise ValueError(f"{self.name}: its padding leaves nothing of an input of {size} pixels")
+        return out
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
         weight, bias = blobs["weight"], blobs.get("bias")

@@ -7,6 +7,7 @@ result. What Caffe spells in several ways stands in the hooks below.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -105,7 +106,12 @@ def write(layer: Layer, message: pb.LayerParameter) -> None:
 
 
 def shortest(value: float) -> float:
-    """The float whose shortest decimal is that of the float32 `value`: 0.0001, not 9.999999747378752e-05."""
+    """The float whose shortest decimal is that of the float32 `value`: 0.0001, not 9.999999747378752e-05.
+
+    Raises ValueError for nan and infinity, which no option of a net may be.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no number; give a finite one")
     return float(str(np.float32(value)))
 
 

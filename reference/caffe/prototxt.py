@@ -31,6 +31,8 @@ FLAT = {"ReLU", "Dropout", "InnerProduct", "Eltwise", "Concat", "Softmax", "Soft
 TEXT_LIMIT = 1 << 20
 # Caffe reads files of up to 2 GiB, so no net of its has more weights.
 WEIGHTS_LIMIT = 2**31 // 4
+# Caffe counts the numbers of a blob in an int (blob.cpp: Reshape).
+BLOB_LIMIT = 2**31 - 1
 
 Channels = int | tuple[int, int, int]
 
@@ -48,8 +50,7 @@ def load_prototxt(
     Raises BadInput for what cannot be read or is not supported.
     """
     path = existing(path)
-    if path.stat().st_size > TEXT_LIMIT:
-        raise BadInput(f"{path}: too large for a prototxt; weights (caffemodel) are loaded into a net")
+    _check_length(path.stat().st_size, path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -61,6 +62,8 @@ def load_prototxt(
         return Net(spec)
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from error
+    except RuntimeError as error:  # torch's word for what the memory does not hold
+        raise BadInput(f"{path}: its weights do not fit in memory ({error}); check num_output") from error
 
 
 def save_prototxt(net: Net, path: str | Path, deploy: bool = False, size: Pair | None = None) -> None:
@@ -119,6 +122,7 @@ def net_from_text(
     """
     if phase not in ("TRAIN", "TEST"):
         raise BadInput(f"phase {phase!r} is neither TRAIN nor TEST")
+    _check_length(len(text), source_name)
     net = pb.NetParameter()
     try:
         text_format.Parse(text, net)
@@ -293,8 +297,13 @@ def _size(message: pb.LayerParameter) -> Pair:
     return next((size for size in sizes if min(size)), DEPLOY_SIZE)
 
 
+def _check_length(characters: int, source: str | Path) -> None:
+    if characters > TEXT_LIMIT:
+        raise BadInput(f"{source}: too large for a prototxt; weights (caffemodel) are loaded into a net")
+
+
 def _check_shapes(spec: NetSpec, source: str) -> None:
-    """Raise BadInput where layers do not fit or the weights would not fit into Caffe's files."""
+    """Raise BadInput where layers do not fit, or where a blob or all weights would be too large for Caffe."""
     shapes: dict[str, Shape] = {}
     weights = 0
     for layer in spec.layers:
@@ -311,6 +320,8 @@ def _check_shapes(spec: NetSpec, source: str) -> None:
             raise _refusal(source, layer, f"does not fit its bottoms of {shown} ({error})") from error
         if len(layer.params) > len(blobs):
             raise _refusal(source, layer, f"has {len(layer.params)} `param` for {len(blobs)} blobs; remove some")
+        if max(map(math.prod, (*tops, *blobs.values()))) > BLOB_LIMIT:
+            raise _refusal(source, layer, "makes a blob of more than 2^31 numbers; check its sizes")
         weights += sum(math.prod(shape) for shape in blobs.values())
         shapes.update(zip(layer.tops, tops, strict=True))
     if weights > WEIGHTS_LIMIT:

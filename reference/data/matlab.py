@@ -10,16 +10,22 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from fcn.cli import BadInput
 from fcn.files import existing
+from fcn.images import MAX_PIXELS
 
 MATRIX, COMPRESSED = 14, 15
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 STRUCT = 2
+# What a file may unpack to, and an array may take, in bytes: a deflated file of 130 KB can hold as much.
+LARGEST = MAX_PIXELS
+# Elements in a row (variables, or fields of a struct), and axes of an array: a file of garbage may have more.
+ROW, AXES = 10_000, 32
 NUMERIC = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 
 
@@ -42,18 +48,33 @@ def _search(raw: bytes, names: tuple[str, ...]) -> np.ndarray:
         raise ValueError("no MATLAB 5 file")
     if struct.unpack_from(order + "H", raw, 124)[0] != 0x0100:
         raise ValueError("saved by MATLAB 7.3 or later as HDF5; save it with -v7")
+    room = LARGEST
     for kind, body in _elements(memoryview(raw)[128:], order):
         if kind == COMPRESSED:  # zlib's checksum finds every damage within
-            kind, body = next(_elements(memoryview(zlib.decompress(body)), order), (0, body))
+            content = _inflate(body, room)
+            room -= len(content)
+            kind, body = next(_elements(memoryview(content), order), (0, body))
         if kind == MATRIX and (found := _array(body, order, names)) is not None:
             return found
     raise ValueError(f"it holds no {names[0]}")
 
 
+def _inflate(body: memoryview, room: int) -> bytes:
+    inflater = zlib.decompressobj()
+    content = inflater.decompress(body, room + 1)
+    if len(content) > room:
+        raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+    if not inflater.eof:
+        raise ValueError("it is cut short")
+    return content
+
+
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     """(type, content) of the elements in a row, which start at multiples of 8 bytes."""
     at = 0
-    while at < len(data):
+    for _ in range(ROW):
+        if at >= len(data):
+            return
         kind, size = struct.unpack_from(order + "II", data, at)
         if kind >> 16:  # the short form: size and type in one word, up to four bytes in the next
             kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
@@ -65,38 +86,45 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
             raise ValueError("it is cut short or damaged")
         yield kind, data[start : start + size]
         at = end
+    raise ValueError(f"more than {ROW} elements in a row")
 
 
 def _array(body: memoryview, order: str, names: tuple[str, ...]) -> np.ndarray | None:
     """The wanted array in a matrix element; None where the element bears another name than names[0]."""
-    parts = [*_elements(body, order)]
-    if len(parts) < 3:
+    elements = _elements(body, order)
+    head = [content for _, content in islice(elements, 3)]
+    if len(head) < 3:
         return None
-    (_, flags), (_, dimensions), (_, name) = parts[:3]
+    flags, dimensions, name = head
     if bytes(name).decode("ascii", "replace") != names[0]:
         return None
+    if len(dimensions) > 4 * AXES:
+        raise ValueError(f"more than {AXES} axes")
     kind = struct.unpack_from(order + "I", flags)[0] & 0xFF
     shape = tuple(int(n) for n in np.frombuffer(dimensions, order + "i4"))
+    parts = [*elements]
     if len(names) == 1:
-        return _numbers(parts[3:], order, kind, shape)
-    if kind != STRUCT or math.prod(shape) != 1 or len(parts) < 5:
+        return _numbers(parts, order, kind, shape)
+    if kind != STRUCT or math.prod(shape) != 1 or len(parts) < 2:
         raise ValueError(f"{names[0]} is no 1 x 1 struct")
-    width = struct.unpack_from(order + "i", parts[3][1])[0]
-    if width < 1:
-        raise ValueError("it is damaged")
-    table = bytes(parts[4][1])
-    fields = [table[i : i + width].split(b"\0")[0].decode("ascii", "replace") for i in range(0, len(table), width)]
-    if names[1] not in fields or len(parts) != 5 + len(fields):
+    (_, sizes), (_, table), *inner = parts
+    width = struct.unpack_from(order + "i", sizes)[0]
+    if width < 1 or len(table) != width * len(inner):
+        raise ValueError(f"{names[0]} has not as many fields as names")
+    starts = range(0, len(table), width)
+    fields = [bytes(table[i : i + width]).split(b"\0")[0].decode("ascii", "replace") for i in starts]
+    if names[1] not in fields:
         raise ValueError(f"{names[0]} has no field {names[1]}")
     # A field's own matrix bears no name.
-    inner = parts[5 + fields.index(names[1])][1]
-    return _array(inner, order, ("", *names[2:]))
+    return _array(inner[fields.index(names[1])][1], order, ("", *names[2:]))
 
 
 def _numbers(parts: list[tuple[int, memoryview]], order: str, kind: int, shape: tuple[int, ...]) -> np.ndarray:
     """MATLAB stores whole numbers in the smallest type that holds them, column by column."""
     if kind not in NUMERIC or len(parts) != 1 or parts[0][0] not in STORED:
         raise ValueError("it is no array of real numbers")
+    if min(shape, default=0) < 0 or math.prod(shape) * np.dtype(NUMERIC[kind]).itemsize > LARGEST:
+        raise ValueError(f"an array of {' x '.join(map(str, shape))} is damaged or too large")
     stored, content = parts[0]
     values = np.frombuffer(content, order + STORED[stored]).astype(NUMERIC[kind])
     return values.reshape(shape, order="F")

@@ -500,7 +500,13 @@ REFUSED = [
     (conv("kernel_size: 3 hole: 2"), 'no field named "hole"'),
     (conv("kernel_size: 3 weight_filler { sparse: 3 }"), "sparse"),
     (conv("kernel_size: 3 weight_filler { type: 'msra' variance_norm: FAN_OUT }"), "variance_norm"),
-    (conv("kernel_size: 3000000").replace("dim: 40", "dim: 3000000"), "more than Caffe's files hold"),
+    (conv("kernel_size: 9000").replace("dim: 40", "dim: 9000"), "more than Caffe's files hold"),
+    (conv("kernel_size: 3000000").replace("dim: 40", "dim: 3000000"), "a blob of more than 2^31 numbers"),
+    (conv("kernel_size: 3 weight_filler { type: 'none' }"), "unknown filler"),
+    (conv("kernel_size: 3 weight_filler { type: 'gaussian' std: -1 }"), "std -1 is below 0"),
+    (conv("kernel_size: 3 weight_filler { type: 'uniform' min: 2 }"), "min 2 is not below its max 1"),
+    (conv("kernel_size: 3 weight_filler { value: nan }"), "finite"),
+    (use("Deconvolution", "convolution_param { num_output: 4 kernel_size: 2 pad: 30 }"), "leaves nothing"),
     (conv("kernel_size: 3") + layer("ReLU", "propagate_down: false", "y", 'bottom: "x"', "y"), "propagate_down"),
     (
         conv("kernel_size: 1", 'param { name: "w" }') + conv("kernel_size: 1", 'param { name: "w" }')[len(DATA) :],
@@ -540,7 +546,7 @@ def test_prototxt_files_that_are_none(tmp_path: Path) -> None:
     for name, content, words in (
         ("empty", b"", "empty"),
         ("binary", b"\x0a\xff\xfe", "not a text file"),
-        ("filler", conv("kernel_size: 1 weight_filler { type: 'none' }").encode(), "unknown filler"),
+        ("filler", conv("kernel_h: 1 kernel_w: 3 weight_filler { type: 'bilinear' }").encode(), "square kernels"),
         ("large", b" " * (prototxt.TEXT_LIMIT + 1), "too large"),
     ):
         (tmp_path / name).write_bytes(content)
