@@ -43,7 +43,7 @@ from reference.recipes import Recipe
 from reference.runs import WEIGHTS
 from reference.score import confusion, metrics
 from reference.solver import CaffeSGD
-from reference.stopping import Stopped, leave_stopping_to_the_parent
+from reference.stopping import Stopped, follow_the_parent
 
 DISPLAY = 20  # iterations between two lines of the log, as in the authors' solver.prototxt
 # Processes that load ahead of the step: one decodes and prepares some hundred VOC images a second.
@@ -209,7 +209,7 @@ def load(passes: Passes, first: int, workers: int, device: torch.device) -> Gene
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: a draw from the global one would move the dropout of the first pass
-        worker_init_fn=leave_stopping_to_the_parent,
+        worker_init_fn=follow_the_parent,
     )
     for item in loader:
         if isinstance(item, BadInput):
