@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": ("reference.evaluate", "the paper's four metrics on a data set"),
     "score": ("reference.score", "the same four of label images, whoever made them"),
     "infer": ("reference.infer", "segment one image with PyTorch"),
+    "show": ("reference.show", "a net as a table, and a drawing of its padding and crops"),
     "export": ("export.to_onnx", "write a net as ONNX and verify it"),
     "segment": ("runtime.segment", "label maps of images and folders, without torch"),
     "latency": ("benchmarks.latency", "time every way to run the net"),
