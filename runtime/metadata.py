@@ -7,7 +7,6 @@ stands as it is, everything else as JSON.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -50,20 +49,24 @@ class Metadata:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            raise ValueError("classes: a list of names")
         for name, value in (
             ("classes", tuple(self.classes)),
             ("palette", tuple(tuple(colour) for colour in self.palette)),
             ("mean", tuple(self.mean)),
         ):
             object.__setattr__(self, name, value)
-        if not 1 <= len(self.classes) <= 255 or not all(isinstance(name, str) for name in self.classes):
-            raise ValueError("classes: 1 to 255 names")
+        if not 1 <= len(self.classes) <= 255 or not all(
+            isinstance(name, str) and name.isprintable() for name in self.classes
+        ):
+            raise ValueError("classes: 1 to 255 names that can be printed")
         if not len(self.classes) <= len(self.palette) <= 256:
             raise ValueError("palette: a colour for each class, 256 at most")
         if not all(len(rgb) == 3 and all(value in range(256) for value in rgb) for rgb in self.palette):
             raise ValueError("palette: three values 0-255 a colour")
-        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise ValueError("mean: three numbers")
+        if len(self.mean) != 3 or not all(0 <= value <= 255 for value in self.mean):
+            raise ValueError("mean: three numbers from 0 to 255")
         if self.channel_order != "BGR":
             raise ValueError(f"channel_order {self.channel_order!r}: only BGR is supported")
         if self.io not in ("scores", "labels"):
@@ -89,6 +92,8 @@ class Metadata:
             raise BadInput(FOREIGN)
         try:
             version = int(properties[PREFIX + "format"])
+            if version < 1:
+                raise ValueError(f"format {version}")
             if version > FORMAT:
                 raise BadInput(
                     f"written by a newer version of this project (format {version}, this one reads up to "
@@ -101,7 +106,7 @@ class Metadata:
             return cls(**values)
         except KeyError as error:
             raise BadInput(f"its metadata lacks {error}; export it again with python export/to_onnx.py") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadInput(
                 f"its metadata is broken ({error}); export it again with python export/to_onnx.py"
             ) from error

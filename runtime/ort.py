@@ -23,6 +23,13 @@ CUDA = "CUDAExecutionProvider"
 # Images differ in size, and for every new size the default would search all algorithms exhaustively.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 WARNING, FATAL = 2, 4  # ONNX Runtime's log severities
+# Constants that are computed while a model opens may be this many times as large as its file (int8 weights become
+# float32); by default each may have a gigabyte, whatever the file's size.
+FOLDING = "optimization.constant_folding_max_output_size_in_bytes"
+FOLDED = 4
+# What a graph may take and give, as ONNX Runtime spells it.
+FLOAT = ("tensor(float)",)
+IDS = tuple(f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64))
 MEMORY = re.compile(r"failed to allocate|bad.alloc|alloc_failed|out of memory", re.IGNORECASE)
 AGAIN = "export it again with python export/to_onnx.py, or copy it again"
 
@@ -48,6 +55,7 @@ class OrtBackend:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL  # a failure is raised: the log would only say it twice
         options.intra_op_num_threads = threads or 0
+        options.add_session_config_entry(FOLDING, str(FOLDED * self.path.stat().st_size))
         session, missing = (None, "") if provider == "cpu" else self._on_cuda(options)
         self._session = session or self._on_cpu(options)
         ran = self._session.get_providers()[0]
@@ -56,9 +64,11 @@ class OrtBackend:
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {ran}"
         try:
             self.metadata = Metadata.from_properties(self._session.get_modelmeta().custom_metadata_map)
+            self._check_tensors()
         except BadInput as problem:
             raise BadInput(f"{path}: {problem}") from problem
-        self._check_tensors()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: its names are damaged ({error}); {AGAIN}") from error
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """N x 3 x H x W float32 (BGR, mean subtracted) -> N x K x H x W float32 scores or N x H x W labels.
@@ -110,16 +120,15 @@ class OrtBackend:
         return onnxruntime.InferenceSession(str(self.path), options, providers=providers, enable_fallback=0)
 
     def _check_tensors(self) -> None:
-        """The graph must have the tensors that its metadata promises. Raises BadInput."""
+        """The graph must have the tensors that its metadata promises. Raises BadInput, without the file's name."""
         about = self.metadata
         taken = {tensor.name: tensor for tensor in self._session.get_inputs()}
         given = {tensor.name: tensor for tensor in self._session.get_outputs()}
-        if list(taken) != [about.input] or not _fits(taken[about.input].shape, (None, 3, None, None)):
-            raise BadInput(f"{self.path}: lacks its sole input {about.input!r} of N x 3 x H x W; {AGAIN}")
-        sizes = (None, len(about.classes), None, None) if about.io == "scores" else (None, None, None)
-        if about.output not in given or not _fits(given[about.output].shape, sizes):
-            what = f"{about.io} of {len(about.classes)} classes"
-            raise BadInput(f"{self.path}: lacks an output {about.output!r} with {what}; {AGAIN}")
+        if list(taken) != [about.input] or not _fits(taken[about.input], FLOAT, (None, 3, None, None)):
+            raise BadInput(f"lacks its sole input {about.input!r} of N x 3 x H x W float32; {AGAIN}")
+        kinds, sizes = (FLOAT, (None, len(about.classes), None, None)) if about.io == "scores" else (IDS, (None,) * 3)
+        if about.output not in given or not _fits(given[about.output], kinds, sizes):
+            raise BadInput(f"lacks an output {about.output!r} with {about.io} of {len(about.classes)} classes; {AGAIN}")
 
 
 def _preload() -> str:
@@ -133,10 +142,15 @@ def _preload() -> str:
     return missing[0] if missing else f"it needs an NVIDIA driver, CUDA {onnxruntime.cuda_version} and cuDNN"
 
 
-def _fits(shape: Sequence[int | str | None], sizes: Sequence[int | None]) -> bool:
-    """Whether a tensor's axes (a name or None is free) number as `sizes` and agree where both are known."""
-    return len(shape) == len(sizes) and all(
-        size is None or not isinstance(axis, int) or axis == size for axis, size in zip(shape, sizes, strict=True)
+def _fits(tensor: onnxruntime.NodeArg, kinds: Sequence[str], sizes: Sequence[int | None]) -> bool:
+    """Whether a tensor is of one of `kinds` and has `sizes`; an axis that is unknown (a name or None) may have any."""
+    return (
+        tensor.type in kinds
+        and len(tensor.shape) == len(sizes)
+        and all(
+            size is None or not isinstance(axis, int) or axis == size
+            for axis, size in zip(tensor.shape, sizes, strict=True)
+        )
     )
 
 

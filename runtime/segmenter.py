@@ -106,11 +106,14 @@ class Segmenter:
         try:
             out = self._backend.run(preprocess(images, self.metadata.mean))
         except MemoryError as error:
-            many = "an image" if len(images) == 1 else f"{len(images)} images"
-            raise BadInput(f"{many} of {height} x {width}: not enough memory; reduce the image or the batch") from error
-        if out.shape[-2:] != (height, width):
-            given = f"{out.shape[-2]} x {out.shape[-1]}"
-            raise BadInput(f"{self._backend.path}: gives {given} for an image of {height} x {width}; export it whole")
+            many = f"{'an image' if len(images) == 1 else f'{len(images)} images'} of {height} x {width}"
+            raise BadInput(
+                f"{self._backend.path}: not enough memory for {many}; reduce the image or the batch"
+            ) from error
+        classes = (len(self.metadata.classes),) if self.metadata.io == "scores" else ()
+        if out.shape != (expected := (len(images), *classes, height, width)):
+            given, wanted = (" x ".join(map(str, shape)) for shape in (out.shape, expected))
+            raise BadInput(f"{self._backend.path}: gives {given} where {wanted} is due; export it whole")
         return out
 
 
