@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # the net offers its own summary
     from reference.net import NetSpec
 
 SIZE = (375, 500)  # of most PASCAL VOC images
+# Below deconvolutions `receptive_field` tries the product of their strides; 32 in the paper's nets. More than this is
+# no segmentation net, and would take minutes.
+PHASES = 512
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ def _multiply_adds(layer: Layer, shapes: dict[str, Shape], declared: dict[str, S
 def _over_image(spec: NetSpec, top: str, axis: int) -> tuple[AxisMap, int] | None:
     """The map of `top` over the first input that it leads to, and its receptive field there; None without one."""
     layers = spec.needed((top,))
+    if math.prod(layer.stride[axis] for layer in layers if isinstance(layer, Deconvolution)) > PHASES:
+        return None
     maps = maps_to_ancestors(layers, top, axis)
     for name in spec.inputs:
         if name in maps:

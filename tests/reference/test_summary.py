@@ -101,6 +101,17 @@ def test_windows_that_are_not_square_and_groups() -> None:
     assert "3x5/1x2/1x0" in str(summary) and "0x2" in str(summary)
 
 
+def test_strides_of_no_sense_take_no_time() -> None:
+    n = Builder("steep")
+    top = n.input("data", 1)
+    for i in range(4):
+        top = n.upscore(f"up{i}", top, 1, kernel=1, stride=1000)
+        top = n.conv(f"down{i}", top, 1, 1, stride=1000)
+    rows = summarise(n.spec(), (3, 3)).rows
+    assert [row.receptive_field for row in rows] == [(1, 1), *[None] * 8]
+    assert rows[-1].output == (1, 1, 3, 3)
+
+
 def test_it_prints_as_a_table_and_as_json() -> None:
     summary = summarise(reference.NETS["voc-fcn8s"](), (97, 131))
     lines = str(summary).splitlines()
