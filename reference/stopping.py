@@ -7,12 +7,12 @@ snapshot_after_train); the authors' solve.py, which stepped the solver from Pyth
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from types import FrameType
 
 # Ctrl-C; batch systems and `kill`, which end what still runs half a minute later; a terminal that was closed.
@@ -47,18 +47,21 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def follow_the_parent(_: int = 0) -> None:
-    """For a loader's worker: it ends when the run that it loads for does, and only then.
+    """For a loader's worker: it ends when the run that it loads for does, or says so, and only then.
 
     Stop signals often go to the whole process group; what they mean is for the parent to say. A parent that is killed
     says nothing: torch's workers look for it every five seconds, and never miss it where a fork server, Python's
-    default from 3.14 on, stands between them. The pipe that multiprocessing keeps open to the parent tells at once.
+    default from 3.14 on, stands between them; multiprocessing's own pipe to the parent always tells.
     """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent and hasattr(signal, "sigtimedwait"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+def _follow(parent: multiprocessing.process.BaseProcess) -> None:
+    while parent.is_alive():
+        told = signal.sigtimedwait(STOP_SIGNALS, 1)  # seconds
+        if told and told.si_pid == parent.pid:
+            break
+    os._exit(0)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from fcn.files import PARTIAL
@@ -32,6 +33,8 @@ from fcn.images import voc_palette, write_image, write_label
 from fcn.record import ROOT
 from reference import checkpoint, train
 from reference.data import CamVid
+from reference.data.shapes import Shapes
+from reference.engine import Passes, load
 from reference.progress import LOG, RESULT, RUN, SCORES, SNAPSHOT, finished, read_table
 from reference.recipes import RECIPES
 from reference.runs import WEIGHTS
@@ -298,6 +301,23 @@ def test_what_the_caller_ignores_stays_ignored() -> None:
             assert not came
     finally:
         signal.signal(signal.SIGHUP, usual)
+
+
+def leave_open() -> None:
+    """In a process of its own: one pass is loaded, and the loader still stands when the process wants to end."""
+    multiprocessing.set_start_method(START, force=True)
+    passes = Passes(Shapes("val"), batch=1, passes=20, seed=1)
+    batches = load(passes, 0, workers=1, device=torch.device("cpu"))
+    next(batches)
+    sys.modules[__name__].__dict__["kept"] = batches
+
+
+def test_a_loader_left_open_does_not_keep_its_process() -> None:
+    """multiprocessing ends workers by SIGTERM, and waits for them."""
+    process = FORK.Process(target=leave_open)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
 
 
 # --- no room, no right --------------------------------------------------------------------------------------

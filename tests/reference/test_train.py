@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fcn.cli import BadInput
+from fcn.files import PARTIAL
 from fcn.images import voc_palette, write_image, write_label
 from reference import build, checkpoint, evaluate, infer, train
 from reference.data import AuthorsOrder, Dataset, Sample, preprocess
@@ -112,15 +114,90 @@ def test_a_stage_learns_and_leaves_its_files(tmp_path):
     assert finished(tmp_path)
 
 
-def test_an_interrupted_stage_goes_on_bit_for_bit(tmp_path):
-    stage(tmp_path / "straight")
-    with pytest.raises(BadInput, match="broken image"):  # in iteration 7; the snapshot is of 4
-        stage(tmp_path / "cut", Squares(broken_at=7))
-    assert (tmp_path / "cut" / "snapshot.safetensors").exists()
-    assert not (tmp_path / "cut" / "weights.safetensors").exists()
-    stage(tmp_path / "cut")
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """A stage that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("straight")
+    stage(folder)
+    return folder
+
+
+@pytest.fixture
+def cut(tmp_path) -> Path:
+    """The same stage, cut off in iteration 7; its snapshot is of 4."""
+    with pytest.raises(BadInput, match="broken image"):
+        stage(tmp_path, Squares(broken_at=7))
+    assert (tmp_path / "snapshot.safetensors").exists() and not (tmp_path / "weights.safetensors").exists()
+    return tmp_path
+
+
+def assert_goes_on(cut: Path, straight: Path) -> None:
+    stage(cut)
     for name in ("weights.safetensors", "scores.csv", "log.csv"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+        assert (cut / name).read_bytes() == (straight / name).read_bytes(), name
+    assert not (cut / "snapshot.safetensors").exists()
+
+
+def test_an_interrupted_stage_goes_on_bit_for_bit(cut, straight):
+    assert_goes_on(cut, straight)
+    curves = EventAccumulator(str(cut / "tensorboard"))
+    curves.Reload()
+    for tag, name, column in (("train", "log.csv", "loss"), ("val", "scores.csv", "mean_iu")):
+        shown = [(event.step, event.value) for event in curves.Scalars(f"{tag}/{column}")]
+        assert shown == [(row["iteration"], np.float32(row[column])) for row in read_table(cut / name)]
+
+
+def test_tables_are_brought_back_to_the_snapshot(cut, straight):
+    (cut / "log.csv").write_bytes((cut / "log.csv").read_bytes()[:-9])
+    (cut / "scores.csv").write_text("iteration,mean_iu\n4,0.1\n5,0.2\n6,0")
+    assert_goes_on(cut, straight)
+
+
+def test_damaged_snapshots_are_refused_and_kept(cut, straight):
+    """One line, and nothing is lost: with the cause removed the run goes on."""
+    path = cut / "snapshot.safetensors"
+    whole = path.read_bytes()
+    draw = np.random.default_rng(1)
+    flipped = []
+    for place in (0, 8, 100, 5000, len(whole) - 1, *draw.integers(0, len(whole), 12)):
+        flipped.append(bytearray(whole))
+        flipped[-1][place] ^= 1 << draw.integers(8)
+    cuts = [whole[:size] for size in (0, 1, 100, len(whole) // 2, len(whole) - 1)]
+    for damaged in (*cuts, bytes(len(whole)), *flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"snapshot\.safetensors") as problem:
+            stage(cut)
+        assert "\n" not in str(problem.value) and path.read_bytes() == damaged
+    path.write_bytes(whole)
+    assert_goes_on(cut, straight)
+
+
+def test_damaged_settings_are_refused_and_the_snapshot_knows_them(cut, straight):
+    path = cut / "run.json"
+    for damaged in (b"", path.read_bytes()[:50], b"\xff\xfe"):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"run\.json.*remove it, and give the command that began this run"):
+            stage(cut)
+    path.unlink()
+    with pytest.raises(BadInput, match="another seed"):
+        stage(cut, seed=5)
+    assert_goes_on(cut, straight)
+    path.unlink()
+    with pytest.raises(BadInput, match=r"no run\.json that says whose"):
+        stage(cut)
+
+
+def test_a_snapshot_without_a_run_is_refused(cut, straight):
+    """Weights in a snapshot's place."""
+    (cut / "snapshot.safetensors").write_bytes((straight / "weights.safetensors").read_bytes())
+    with pytest.raises(BadInput, match="no snapshot of this run"):
+        stage(cut)
+
+
+def test_a_killed_writer_leaves_nothing_for_good(tmp_path):
+    (tmp_path / f"{PARTIAL}snapshot-x.safetensors").write_bytes(b"half")
+    stage(tmp_path, iterations=1)
+    assert not list(tmp_path.glob(f"{PARTIAL}*"))
 
 
 def test_iter_size_sums_passes_and_every_one_counts(tmp_path):
@@ -195,6 +272,7 @@ def test_a_classifier_is_scored_as_one_pixel():
             return 6
 
     net = build("vgg16", classes=12, width=1 / 16)
+    torch.nn.init.zeros_(dict(net.named_parameters())["fc8.weight"])
     found = score_net(net, Few("val", 224), CPU)
     assert found["pixel_accuracy"] == 1 / 6 and 0 <= found["live_fc7"] <= 1  # zero scores call all six class 0
 
