@@ -55,7 +55,8 @@ WATCHED = (*METRICS, "live_fc7")
 class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
     """What the net sees in pass i: (data N x 3 x H x W float32, label N x 1 x H x W uint8), in the authors' order.
 
-    A function of the pass alone, so that a resumed run sees what the uninterrupted one saw.
+    The data lies channels last, as `place` has the weights. A function of the pass alone, so that a resumed run
+    sees what the uninterrupted one saw.
     """
 
     def __init__(self, data: Dataset, batch: int, passes: int, seed: int) -> None:
@@ -71,9 +72,9 @@ class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
             samples = [self.data[i] for i in self.order[index * self.batch : (index + 1) * self.batch]]
         except BadInput as problem:  # returned, not raised: a worker process would wrap it into a traceback
             return problem
-        images = np.stack([preprocess(sample.image, self.data.mean) for sample in samples])
-        labels = np.stack([sample.label[None] for sample in samples])
-        return torch.from_numpy(images), torch.from_numpy(labels)
+        images = torch.from_numpy(np.stack([preprocess(sample.image, self.data.mean) for sample in samples]))
+        labels = torch.from_numpy(np.stack([sample.label[None] for sample in samples]))
+        return images.contiguous(memory_format=torch.channels_last), labels
 
 
 def train_stage(
@@ -215,7 +216,7 @@ def load(passes: Passes, first: int, workers: int, device: torch.device) -> Gene
         if isinstance(item, BadInput):
             raise item
         image, label = (tensor.to(device, non_blocking=True) for tensor in item)
-        yield image.contiguous(memory_format=torch.channels_last), label
+        yield image, label
 
 
 @torch.no_grad()
