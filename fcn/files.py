@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def read_json(path: str | Path, hint: str = "check the path") -> Any:
     """Read JSON. Raises BadInput, ending in `hint`, where the file is missing or is no JSON."""
     try:
         return json.loads(existing(path, hint=hint).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a JSON file ({error}); {hint}") from error
 
 
@@ -88,16 +89,20 @@ def sha256(path: str | Path) -> str:
 
 
 def existing(path: str | Path, kind: str = "file", hint: str = "check the path") -> Path:
-    """`path` as a Path. Raises BadInput where it is missing, of the wrong kind, or an empty file."""
+    """`path` as a Path. Raises BadInput where it is missing, of the wrong kind, an empty file or one without leave."""
     path = Path(path)
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # the name may be one that no file system takes
+        raise BadInput(f"{path}: no such {kind}; {hint}") from None
     if kind == "folder":
-        if not path.is_dir():
+        if not stat.S_ISDIR(status.st_mode):
             raise BadInput(f"{path}: no such folder; {hint}")
         return path
-    if not path.exists():
-        raise BadInput(f"{path}: no such file; {hint}")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise BadInput(f"{path}: not a file; {hint}")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise BadInput(f"{path}: the file is empty; {hint}")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"{path}: may not be read; give yourself leave to (chmod u+r)")
     return path

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fcn.classes import check
 from fcn.cli import BadInput
 from fcn.files import atomic, existing
 from reference.caffe import net_from_text, net_to_text
@@ -21,6 +23,7 @@ from reference.net import Net
 FORMAT = 1
 KEY = "fcn"
 HISTORY = "history:"
+DTYPES = {f"{HISTORY}iteration": torch.int64}  # of the tensors that are not float32
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def load(path: str | Path, mend: str = "fetch or train it again") -> Checkpoint:
         raise BadInput(f"{path}: not a readable safetensors file ({error}); {mend}") from error
     if KEY not in metadata:
         raise BadInput(f"{path}: not a checkpoint that train.py wrote; to start from weights alone, use a caffemodel")
+    if wrong := [key for key, value in tensors.items() if value.dtype != DTYPES.get(key, torch.float32)]:
+        raise BadInput(f"{path}: {wrong[0]} is {tensors[wrong[0]].dtype}, which train.py does not write; {mend}")
     try:
         description = json.loads(metadata[KEY])
         if description["format"] != FORMAT:
@@ -91,8 +96,16 @@ def load(path: str | Path, mend: str = "fetch or train it again") -> Checkpoint:
         if (checksum := description.pop("crc32", None)) not in (None, _checksum(description, tensors)):
             raise BadInput(f"{path}: damaged (its CRC-32 is not {checksum}); {mend}")
         about = _about(description["about"])
-        net = Net(net_from_text(description["prototxt"], str(path)))
-        net.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(HISTORY)})
+        if not isinstance(description["prototxt"], str):
+            raise ValueError("its prototxt is no text")
+        weights = {key: value for key, value in tensors.items() if not key.startswith(HISTORY)}
+        # A small file shall not ask for much memory.
+        most = sum(value.numel() for value in weights.values())
+        net = Net(net_from_text(description["prototxt"], str(path), most_weights=most))
+        net.load_state_dict(weights)
+        scores, classes = net.spec.shapes()[net.spec.outputs[0]][1], len(about.classes)
+        if scores != classes:
+            raise ValueError(f"{scores} scores for {classes} classes")
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path}: its description and its weights do not fit ({error}); {mend}") from error
     history = {key.removeprefix(HISTORY): value for key, value in tensors.items() if key.startswith(HISTORY)}
@@ -111,9 +124,14 @@ def _checksum(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def _about(values: dict[str, Any]) -> About:
+    """Raises ValueError or TypeError for values that are not what the fields say."""
     known = {f.name for f in fields(About)}
     if set(values) != known:
         raise ValueError(f"description has the fields {sorted(values)}")
+    check(values["classes"], values["palette"], values["mean"])
+    kinds = {"recipe": str, "iteration": int, "dataset": str, "void": int, "provenance": dict}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
+        raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
     values["classes"] = tuple(values["classes"])
     values["palette"] = tuple(tuple(colour) for colour in values["palette"])
     values["mean"] = tuple(values["mean"])

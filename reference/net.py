@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
@@ -210,6 +210,10 @@ class Net(nn.Module):
                 raise ValueError(f"{self.spec.name} computes no top {min(unknown)!r}")
             layers = self.spec.needed(tops)
             last = {name: i for i, layer in enumerate(layers) for name in (*layer.bottoms, *layer.tops)}
+            dead: dict[int, list[str]] = defaultdict(list)
+            for name, use in last.items():
+                if name not in tops:
+                    dead[use].append(name)
             made: dict[str, Layer] = {}
             makers = []
             for layer in layers:
@@ -220,7 +224,7 @@ class Net(nn.Module):
                 (
                     layer,
                     layer.in_place and not (isinstance(maker[0], OWN_OUTPUT) and reads[maker[0].name] == 1),
-                    tuple(n for n, use in last.items() if use == i and n not in tops),
+                    tuple(dead[i]),
                 )
                 for i, (layer, maker) in enumerate(zip(layers, makers, strict=True))
             ]

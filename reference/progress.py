@@ -37,6 +37,7 @@ class Progress:
 
     log: rows (iteration, loss, loss_per_pixel, rate). scores: rows (iteration and the metrics on val).
     window: loss and labelled pixels of each pass since the last row of the log. seconds: spent so far.
+    Raises ValueError for rows of a file that are none.
     """
 
     settings: dict[str, Any]
@@ -44,6 +45,13 @@ class Progress:
     scores: list[Row] = field(default_factory=list)
     window: list[tuple[Any, Any]] = field(default_factory=list)  # numbers; scalar tensors until a snapshot needs them
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for rows in (self.log, self.scores):
+            if any(not _is_row(row) or row.keys() != rows[0].keys() for row in rows):
+                raise ValueError("its rows are no table")
+        self.window = [(float(loss), int(pixels)) for loss, pixels in self.window]
+        self.seconds = float(self.seconds)
 
     @property
     def scored(self) -> int:
@@ -100,6 +108,14 @@ def resume(folder: Path, net: Net, solver: CaffeSGD, settings: dict[str, Any]) -
     return progress
 
 
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("iteration"), int)
+        and all(isinstance(value, int | float) for value in row.values())
+    )
+
+
 class Table:
     """Rows of a `Progress`, repeated in a CSV file and as TensorBoard's curves TAG/COLUMN."""
 
@@ -136,10 +152,13 @@ def read_table(path: Path) -> list[Row]:
         return []
     try:
         with path.open(newline="") as file:
-            return [
+            rows = [
                 {key: int(value) if key == "iteration" else float(value) for key, value in row.items()}
                 for row in csv.DictReader(file)
             ]
+        if not all(map(_is_row, rows)):
+            raise ValueError("no column iteration")
+        return rows
     except (ValueError, TypeError, csv.Error) as error:
         raise BadInput(f"{path}: not a table that train.py wrote ({error}); remove it") from error
 

@@ -165,14 +165,16 @@ class CaffeSGD:
         return {**self.history, "iteration": torch.tensor(self.iteration)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state_dict`. Raises ValueError where it belongs to another net."""
+        """Continue from a `state_dict`. Raises ValueError where it belongs to another net, or is no state at all."""
         scaled = self.history.scaled
         if set(state) != {*scaled, "iteration"} or any(state[k].shape != v.shape for k, v in scaled.items()):
             raise ValueError(f"this solver state belongs to another net than {self.net.spec.name}")
+        if (iteration := int(state["iteration"])) < 0:
+            raise ValueError(f"this solver state stands at iteration {iteration}")
         for key, value in scaled.items():
             value.copy_(state[key])
             self.history.unit[key] = 1.0
-        self.iteration = int(state["iteration"])
+        self.iteration = iteration
 
 
 def _laid_out_as(weight: Tensor, values: Tensor | None) -> Tensor:

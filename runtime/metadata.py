@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fcn.classes import check
 from fcn.cli import BadInput
 
 FORMAT = 1
@@ -49,24 +50,13 @@ class Metadata:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        if isinstance(self.classes, str):
-            raise ValueError("classes: a list of names")
+        check(self.classes, self.palette, self.mean)
         for name, value in (
             ("classes", tuple(self.classes)),
             ("palette", tuple(tuple(colour) for colour in self.palette)),
             ("mean", tuple(self.mean)),
         ):
             object.__setattr__(self, name, value)
-        if not 1 <= len(self.classes) <= 255 or not all(
-            isinstance(name, str) and name.isprintable() for name in self.classes
-        ):
-            raise ValueError("classes: 1 to 255 names that can be printed")
-        if not len(self.classes) <= len(self.palette) <= 256:
-            raise ValueError("palette: a colour for each class, 256 at most")
-        if not all(len(rgb) == 3 and all(value in range(256) for value in rgb) for rgb in self.palette):
-            raise ValueError("palette: three values 0-255 a colour")
-        if len(self.mean) != 3 or not all(0 <= value <= 255 for value in self.mean):
-            raise ValueError("mean: three numbers from 0 to 255")
         if self.channel_order != "BGR":
             raise ValueError(f"channel_order {self.channel_order!r}: only BGR is supported")
         if self.io not in ("scores", "labels"):

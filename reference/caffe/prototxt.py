@@ -112,13 +112,15 @@ def net_from_text(
     level: int = 0,
     stages: Sequence[str] = (),
     inputs: Mapping[str, Channels] | None = None,
+    most_weights: int = WEIGHTS_LIMIT,
 ) -> NetSpec:
     """The net that a text definition describes for one phase, level and set of stages (as Caffe filters layers).
 
     Data layers become Input layers, one for each top, of the size that they crop to, or else 500 x 500. The second
     bottom of a loss is a label with one channel; other tops have three channels unless `inputs` says otherwise,
     by top: channels, or (channels, height, width). Accuracy and Silence layers are left out, Split layers become
-    their bottom. Anything else that is not supported raises BadInput, naming `source_name`, the layer and the fix.
+    their bottom. Anything else that is not supported, and a net of more than `most_weights` numbers, raises BadInput,
+    naming `source_name`, the layer and the fix.
     """
     if phase not in ("TRAIN", "TEST"):
         raise BadInput(f"phase {phase!r} is neither TRAIN nor TEST")
@@ -138,7 +140,7 @@ def net_from_text(
         raise BadInput(f"{source_name}: {error}") from error
     reader = _Reader(source_name, layers, state.phase, dict(inputs or {}))
     spec = reader.spec(net.name or Path(source_name).stem)
-    _check_shapes(spec, source_name)
+    _check_shapes(spec, source_name, most_weights)
     return spec
 
 
@@ -302,8 +304,8 @@ def _check_length(characters: int, source: str | Path) -> None:
         raise BadInput(f"{source}: too large for a prototxt; weights (caffemodel) are loaded into a net")
 
 
-def _check_shapes(spec: NetSpec, source: str) -> None:
-    """Raise BadInput where layers do not fit, or where a blob or all weights would be too large for Caffe."""
+def _check_shapes(spec: NetSpec, source: str, most_weights: int) -> None:
+    """Raise BadInput where layers do not fit, a blob is too large for Caffe, or there are more than `most_weights`."""
     shapes: dict[str, Shape] = {}
     weights = 0
     for layer in spec.layers:
@@ -324,8 +326,8 @@ def _check_shapes(spec: NetSpec, source: str) -> None:
             raise _refusal(source, layer, "makes a blob of more than 2^31 numbers; check its sizes")
         weights += sum(math.prod(shape) for shape in blobs.values())
         shapes.update(zip(layer.tops, tops, strict=True))
-    if weights > WEIGHTS_LIMIT:
-        raise BadInput(f"{source}: {weights:.3g} weights are more than Caffe's files hold; check num_output")
+    if weights > most_weights:
+        raise BadInput(f"{source}: {weights:.4g} weights are more than a file holds ({most_weights}); check num_output")
 
 
 def _refusal(source: str, layer: Layer | pb.LayerParameter, problem: object) -> BadInput:

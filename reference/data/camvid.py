@@ -10,6 +10,7 @@ count: `/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/NAME.png;`
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -63,7 +64,8 @@ def _pair(folder: Path, path: Path, line: str) -> tuple[Path, Path]:
         return image, label
     if len(words) != 1:
         raise BadInput(f"{path}: cannot read the line {line!r}; give a name, or an image and a label path")
-    image = folder / path.stem / f"{words[0]}.png"
-    if not image.exists() and image.with_suffix(".jpg").exists():
-        image = image.with_suffix(".jpg")
+    image, jpeg = (folder / path.stem / f"{words[0]}{suffix}" for suffix in (".png", ".jpg"))
+    with suppress(OSError, ValueError):  # a name that no file system takes: `Files` says so
+        if not image.exists() and jpeg.exists():
+            image = jpeg
     return image, folder / f"{path.stem}annot" / f"{words[0]}.png"

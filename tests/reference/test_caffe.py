@@ -500,7 +500,7 @@ REFUSED = [
     (conv("kernel_size: 3 hole: 2"), 'no field named "hole"'),
     (conv("kernel_size: 3 weight_filler { sparse: 3 }"), "sparse"),
     (conv("kernel_size: 3 weight_filler { type: 'msra' variance_norm: FAN_OUT }"), "variance_norm"),
-    (conv("kernel_size: 9000").replace("dim: 40", "dim: 9000"), "more than Caffe's files hold"),
+    (conv("kernel_size: 9000").replace("dim: 40", "dim: 9000"), "more than a file holds"),
     (conv("kernel_size: 3000000").replace("dim: 40", "dim: 3000000"), "a blob of more than 2^31 numbers"),
     (conv("kernel_size: 3 weight_filler { type: 'none' }"), "unknown filler"),
     (conv("kernel_size: 3 weight_filler { type: 'gaussian' std: -1 }"), "std -1 is below 0"),
