@@ -1,7 +1,8 @@
 """Do the skips help? FCN-32s, -16s and -8s of `shapes`, staged, from three seeds, and the control.
 
 Each stage has the same number of additional iterations. So FCN-8s has seen three times what FCN-32s has: the control
-is FCN-32s continued for as long. A run that is finished is not repeated, one cut off goes on.
+is FCN-32s trained for as long, at the rates of the three stages. A run that is finished is not repeated, one cut off
+goes on.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from reference.data.figures import THIN
 from reference.data.shapes import Shapes
 from reference.engine import WATCHED, evaluate
 from reference.recipes import find
+from reference.recipes.shapes import CONTROL
 from reference.runs import WEIGHTS, pick_device
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
-CONTROL = "control"
 NETS = (*STAGES, CONTROL)
 SPLITS = ("val", "test")  # val was looked at while rates were chosen, test never
 FIGURES = (*WATCHED, *THIN)
@@ -51,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in options.seeds:
         start = ["--weights", str(options.weights)] if options.weights else []
         common = [*start, "--seed", str(seed), "--device", options.device]
+        common += ["--out", str(options.out / f"seed-{seed}")]
         staged = [STAGES[-1], "--staged", "--iterations", str(options.iterations)]
-        control = [STAGES[0], "--iterations", str(len(STAGES) * options.iterations)]
-        folder = options.out / f"seed-{seed}"
-        for words in ([*staged, "--out", str(folder)], [*control, "--out", f"{folder}-{CONTROL}"]):
+        control = [CONTROL, "--iterations", str(len(STAGES) * options.iterations)]
+        for words in (staged, control):
             if failed := train.main([*words, *common]):
                 return failed
     data = {split: Shapes(split) for split in SPLITS}
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def place(out: Path, seed: int, net: str) -> Path:
     """The folder of a run."""
-    return out / (f"seed-{seed}-{CONTROL}/{STAGES[0]}" if net == CONTROL else f"seed-{seed}/{net}")
+    return out / f"seed-{seed}" / net
 
 
 def score(out: Path, seed: int, net: str, data: Mapping[str, Dataset], device: str) -> dict[str, Any]:

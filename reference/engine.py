@@ -279,10 +279,13 @@ def _mean_losses(window: Sequence[tuple[Any, Any]], recipe: Recipe, iteration: i
 
 
 def with_iterations(recipe: Recipe, iterations: int | None) -> Recipe:
-    """The recipe, cut or stretched; a polynomial rate then ends where the run does."""
+    """The recipe, cut or stretched; the steps of its rate, or the end of a polynomial one, move along."""
     if not iterations:
         return recipe
     solver = recipe.solver
-    if solver.lr_policy == "poly":
-        solver = replace(solver, max_iter=iterations)
+    solver = replace(
+        solver,
+        max_iter=solver.max_iter * iterations // recipe.iterations,
+        stepvalue=tuple(value * iterations // recipe.iterations for value in solver.stepvalue),
+    )
     return replace(recipe, iterations=iterations, solver=solver)

@@ -6,6 +6,7 @@ import json
 import re
 
 from fcn.record import ROOT
+from reference.recipes.shapes import CONTROL
 
 README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "benchmarks" / "results"
@@ -13,7 +14,7 @@ NAMES = {
     "shapes-fcn32s": "FCN-32s",
     "shapes-fcn16s": "FCN-16s",
     "shapes-fcn8s": "FCN-8s",
-    "control": "control: FCN-32s trained as long as FCN-8s",
+    CONTROL: "control: FCN-32s trained as long as FCN-8s",
 }
 
 

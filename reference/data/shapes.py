@@ -35,7 +35,7 @@ from reference.data.figures import (
 
 CLASSES = ("background", *TEXTURES, *SHAPES)
 LENGTHS = {"train": 700, "val": 100, "test": 100}
-CROPS = {"train": 12000, "val": 1200}
+CROPS = {"train": 60000, "val": 1200}
 # Height x width: VOC's proportions at two thirds of its size, odd ones among them.
 SIZES = ((240, 320), (320, 240), (256, 336), (251, 333), (333, 251), (225, 300), (300, 225), (288, 384))
 SMALLEST, LARGEST = 40.0, 220.0  # diameters in pixels

@@ -29,7 +29,7 @@ def test_conclusions() -> None:
     middle = found["summary"]["val"]["shapes-fcn16s"]
     assert middle["mean_iu"] == pytest.approx({"mean": 0.25, "min": 0.2, "max": 0.3})
     assert middle["wheel"] == {"mean": 0.5, "min": 0.5, "max": 0.5}
-    assert found["summary"]["test"]["control"]["mean_iu"]["max"] == pytest.approx(0.2)
+    assert found["summary"]["test"][study.CONTROL]["mean_iu"]["max"] == pytest.approx(0.2)
     order, control = study.verdict(found, "val")
     assert "held for 1 of 2 seeds on val; it DID NOT HOLD for 1338." in order
     assert "+5.00, -20.00 points by seed; better for 1 of 2" in control
@@ -59,7 +59,7 @@ def test_the_study_trains_scores_and_goes_on(
         (5, "shapes-fcn32s", 1),
         (5, "shapes-fcn16s", 1),
         (5, "shapes-fcn8s", 1),
-        (5, "control", 3),
+        (5, study.CONTROL, 3),
     ]
     for one in found["runs"]:
         trained = json.loads((study.place(out, 5, one["net"]) / "result.json").read_text())

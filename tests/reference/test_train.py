@@ -226,9 +226,11 @@ def test_stages_lead_back_to_the_classifier():
     assert [r.name for r in stages("voc-fcn8s-atonce")] == ["voc-fcn8s-atonce"]
 
 
-def test_a_stretched_recipe_stretches_its_polynomial_rate():
-    longer = with_iterations(RECIPES["shapes-vgg16"], 2500)
-    assert (longer.iterations, longer.solver.max_iter) == (2500, 2500)
+def test_a_stretched_recipe_stretches_the_steps_of_its_rate():
+    shorter = with_iterations(RECIPES["shapes-vgg16"], 2500)
+    assert (shorter.iterations, shorter.solver.max_iter) == (2500, 3500)
+    shorter = with_iterations(RECIPES["shapes-fcn32s-control"], 300)
+    assert (shorter.iterations, shorter.solver.stepvalue) == (300, (100, 200))
     assert with_iterations(RECIPES["voc-fcn8s"], 7).solver == RECIPES["voc-fcn8s"].solver
     assert with_iterations(RECIPES["voc-fcn8s"], None) == RECIPES["voc-fcn8s"]
 
