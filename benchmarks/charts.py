@@ -104,6 +104,34 @@ def arms(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     return figure
 
 
+def training(figures: Mapping[str, Any]) -> Figure:
+    """Milliseconds an image by part of the step, the engine above the plain loop; one panel a recipe.
+
+    figures: of training.json.
+    """
+    colours = dict(zip(figures["recipes"][0]["rows"][0]["share"], (INK, *COLOURS.values()), strict=True))
+    with matplotlib.rc_context(STYLE):
+        height = 0.5 + 1.25 * len(figures["recipes"])
+        figure = Figure(figsize=(6.4, height), layout="constrained", facecolor="white")
+        panels = figure.subplots(len(figures["recipes"]), 1, squeeze=False)[:, 0]
+        for ax, at in zip(panels, figures["recipes"], strict=True):
+            for place, row in enumerate(at["rows"]):
+                left = 0.0
+                for part, width in row["ms_per_image"].items():
+                    ax.barh(place, width, left=left, height=0.62, color=colours[part], label=part if not place else "")
+                    left += width
+                ax.annotate(f"{left:.4g}", (left, place), (6, 0), textcoords="offset points", va="center")
+            ax.set_yticks(range(len(at["rows"])), [row["name"] for row in at["rows"]])
+            ax.invert_yaxis()
+            ax.set_xlim(0, 1.12 * max(sum(row["ms_per_image"].values()) for row in at["rows"]))
+            ax.tick_params(axis="y", length=0)
+            ax.set_title(f"{at['recipe']}: ms an image, {figures['device']}", fontsize=9, loc="left", color=INK)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(colours), frameon=False
+        )
+    return figure
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg> element whose text takes the page's colour and font.
 

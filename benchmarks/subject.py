@@ -9,8 +9,11 @@ import numpy as np
 
 from export.to_onnx import export_onnx, load, parse, weights_sha256
 from fcn.cli import BadInput
+from fcn.files import atomic
+from fcn.images import voc_palette, write_image, write_label
 from reference import NETS, checkpoint
 from reference.data.shapes import Shapes
+from reference.data.voc import Voc
 from reference.net import Net
 from reference.runs import WEIGHTS
 from runtime.metadata import Metadata
@@ -75,9 +78,22 @@ def _metadata(model: Path) -> Metadata:
 def scenes(batch: int, height: int, width: int) -> np.ndarray:
     """N x H x W x 3 uint8 RGB: pictures of `shapes`, repeated or cut to the size."""
     data = Shapes("val")
-    images = np.empty((batch, height, width, 3), np.uint8)
-    for index, image in enumerate(images):
-        scene = data[index % len(data)].image
-        rows, columns = -(-height // len(scene)), -(-width // scene.shape[1])
-        image[:] = np.tile(scene, (rows, columns, 1))[:height, :width]
-    return images
+    return np.stack([_fit(data[index % len(data)].image, height, width) for index in range(batch)])
+
+
+def voc_like(folder: Path, height: int, width: int, count: int = 16) -> Voc:
+    """A VOC data set of `count` pictures of `shapes` as JPEG files with their labels, written into `folder`."""
+    names = [f"{index:06}" for index in range(count)]
+    for name, sample in zip(names, Shapes("train"), strict=False):
+        write_image(folder / "JPEGImages" / f"{name}.jpg", _fit(sample.image, height, width))
+        write_label(folder / "SegmentationClass" / f"{name}.png", _fit(sample.label, height, width), voc_palette())
+    split = folder / "ImageSets" / "Segmentation" / "train.txt"
+    with atomic(split) as temporary:
+        temporary.write_text("\n".join(names))
+    return Voc(folder, "train")
+
+
+def _fit(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """H x W (x 3), repeated or cut to the size."""
+    repeats = (-(-height // pixels.shape[0]), -(-width // pixels.shape[1]), *(1 for _ in pixels.shape[2:]))
+    return np.tile(pixels, repeats)[:height, :width]
