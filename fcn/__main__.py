@@ -13,6 +13,7 @@ COMMANDS = {
     "infer": ("reference.infer", "segment one image with PyTorch"),
     "show": ("reference.show", "a net as a table, and a drawing of its padding and crops"),
     "export": ("export.to_onnx", "write a net as ONNX and verify it"),
+    "build": ("runtime.build", "an ONNX file as a TensorRT engine for this GPU"),
     "segment": ("runtime.segment", "label maps of images and folders, without torch"),
     "latency": ("benchmarks.latency", "time every way to run the net"),
 }

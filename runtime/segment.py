@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "whose pixels hold the class ids. A broken image is named and skipped (exit code 2).",
         "python runtime/segment.py voc-fcn8s.onnx photo.jpg photos/ --out labels --overlay",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a .onnx file written by export/to_onnx.py")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a .onnx file of export/to_onnx.py, or an engine")
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGES", help="image files, and folders (all images in them)"
     )
@@ -67,6 +67,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="auto: CUDA where it loads, else the CPU",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; not given: one a core")
+    parser.add_argument(
+        "--fallback",
+        type=Path,
+        metavar="ONNX",
+        help="the .onnx file an engine was built from: ONNX Runtime then runs images outside the engine's profiles",
+    )
     return parser.parse_args(argv)
 
 
@@ -74,7 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     jobs = plan(find(args.images), args.out, args.overlay, args.probabilities)
-    with Segmenter.open(args.model, args.provider, args.threads) as segmenter:
+    with Segmenter.open(args.model, args.provider, args.threads, args.fallback) as segmenter:
         if args.probabilities:
             segmenter.require_scores()
         start = time.perf_counter()

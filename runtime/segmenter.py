@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from fcn.cli import BadInput
 from fcn.files import existing
+from runtime.metadata import Metadata
 
-if TYPE_CHECKING:
-    from runtime.ort import OrtBackend
-
+ENGINES = (".engine", ".plan")
 Images: TypeAlias = Sequence[np.ndarray] | np.ndarray
 """N images of one size, H x W x 3 uint8 RGB each: a list of arrays, or one array of N x H x W x 3."""
+
+
+class Backend(Protocol):
+    """What runs a model file: ONNX Runtime (ort.py), TensorRT or TensorRT-RTX (engine.py)."""
+
+    name: str
+    path: Path
+    metadata: Metadata
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """The model's input to its output. Raises MemoryError, or BadInput for an input that it does not take."""
+
+    def close(self) -> None:
+        """Release the model."""
 
 
 class Segmenter:
@@ -27,26 +40,42 @@ class Segmenter:
         print(seg.metadata.classes[labels[0, 0]], seg.backend)
     """
 
-    def __init__(self, backend: OrtBackend) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.metadata = backend.metadata
 
     @classmethod
-    def open(cls, path: str | Path, provider: str = "auto", threads: int | None = None) -> Segmenter:
-        """Open a model file written by this project's export.
+    def open(
+        cls,
+        path: str | Path,
+        provider: str = "auto",
+        threads: int | None = None,
+        fallback: str | Path | None = None,
+    ) -> Segmenter:
+        """Open a model file written by this project's export, or an engine that runtime/build.py made of one.
 
-        provider: "auto" (CUDA where it loads, else the CPU), "cpu" or "cuda".
+        provider: of ONNX Runtime: "auto" (CUDA where it loads, else the CPU), "cpu" or "cuda".
         threads: CPU threads; None leaves it to ONNX Runtime: one a core.
-        Raises BadInput for a file that cannot serve and for a provider that does not load.
+        fallback: for an engine, the .onnx file that it was built from: inputs outside the engine's profiles, which
+        are refused otherwise, run on ONNX Runtime.
+        Raises BadInput for a file that cannot serve, and where what it needs does not load.
         """
         path = existing(path, hint="write one with python export/to_onnx.py")
-        if path.suffix.lower() in (".engine", ".plan"):
-            raise BadInput(f"{path}: TensorRT engines are not supported yet by this version; give the .onnx file")
-        if path.suffix.lower() != ".onnx":
+        kind = path.suffix.lower()
+        if kind not in (".onnx", *ENGINES):
             raise BadInput(f"{path}: not a model file; give the .onnx file that python export/to_onnx.py wrote")
-        from runtime.ort import OrtBackend  # imported where used: it is slow, and not the only backend to be
+        if kind == ".onnx" and fallback is not None:
+            raise BadInput(f"{path}: takes inputs of any size; --fallback is for engines")
+        if kind in ENGINES and provider == "cpu":
+            raise BadInput(f"{path}: an engine runs on its GPU only; give the .onnx file to run on the CPU")
+        # Imported where used: each is slow, and needs what the other does not.
+        from runtime.ort import OrtBackend
 
-        return cls(OrtBackend(path, provider, threads))
+        if kind == ".onnx":
+            return cls(OrtBackend(path, provider, threads))
+        from runtime.engine import EngineBackend
+
+        return cls(EngineBackend(path, OrtBackend(fallback, provider, threads) if fallback else None))
 
     @property
     def backend(self) -> str:

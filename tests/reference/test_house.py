@@ -22,6 +22,9 @@ PACKAGES = ("fcn", "reference", "export", "runtime", "benchmarks")
 # Folders whose files are run as scripts: Python then puts the folder itself first on its path.
 SCRIPT_FOLDERS = ("reference", "export", "runtime", "benchmarks")
 GPU_LIBRARIES = ("tensorrt", "tensorrt_rtx", "cuda", "pycuda", "openvino")
+# PyPI's `build` makes packages, as `python -m build`: nothing that our scripts load imports it, so runtime/build.py,
+# named for what it does, hides nothing from them.
+NEVER_IMPORTED = {"build"}
 
 
 def sources(*folders: str) -> list[Path]:
@@ -30,6 +33,11 @@ def sources(*folders: str) -> list[Path]:
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def for_types_only(node: ast.If) -> bool:
+    """Whether a block is for type checkers alone."""
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
 
 
 @cache
@@ -67,7 +75,7 @@ def test_no_file_in_a_script_folder_bears_the_name_of_a_module() -> None:
     known = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions()) | set(GPU_LIBRARIES)
     for folder in SCRIPT_FOLDERS:
         for path in (ROOT / folder).iterdir():
-            if path.suffix not in ("", ".py") or path.stem.startswith(("_", ".")):
+            if path.suffix not in ("", ".py") or path.stem.startswith(("_", ".")) or path.stem in NEVER_IMPORTED:
                 continue
             assert path.stem not in known, f"{relative(path)} hides a library"
             assert PathFinder.find_spec(path.stem, elsewhere) is None, f"{relative(path)} hides a library"
@@ -109,9 +117,10 @@ def test_nothing_but_tests_imports_tests() -> None:
 
 
 def test_gpu_libraries_are_imported_where_they_are_used() -> None:
-    """At the head of a file they would keep it from being imported on a machine without them."""
+    """At the head of a file they would keep it from being imported on a machine without them (but for annotations)."""
     for path in sources(*PACKAGES, "tests"):
-        inner = {id(child) for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)
+        inner = {id(child) for node in ast.walk(tree(path))
+                 if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and for_types_only(node))
                  for child in ast.walk(node)}  # fmt: skip
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inner:

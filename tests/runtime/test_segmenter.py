@@ -133,8 +133,7 @@ def test_a_batch_of_two_sizes_or_none_is_bad_input(folder: Path) -> None:
 
 def test_other_files_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     for name, message in (
-        ("net.engine", "TensorRT engines are not supported yet"),
-        ("net.plan", "TensorRT engines are not supported yet"),
+        ("net.trt", "not a model file; give the .onnx file"),
         ("net.caffemodel", "not a model file; give the .onnx file"),
     ):
         (tmp_path / name).write_bytes(b"x")

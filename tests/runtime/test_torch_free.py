@@ -81,15 +81,6 @@ def test_importing_the_package_loads_no_inference_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_no_file_of_the_runtime_bears_a_modules_name() -> None:
-    """`python runtime/segment.py` puts this folder first on the path: a file named as a library would hide it."""
-    import runtime
-
-    files = {path.stem for path in Path(runtime.__file__).parent.glob("*.py")} - {"__init__"}
-    taken = set(packages_distributions()) | set(sys.stdlib_module_names)
-    assert not files & taken
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_a_net_that_exceeds_the_memory_says_so(tmp_path: Path) -> None:
     import numpy as np
