@@ -113,6 +113,7 @@ def build(args: argparse.Namespace, out: Path, library: Library) -> Sidecar:
     metadata = _metadata(args.model)
     device = None if library.rtx else open_device()
     library.log.clear()
+    library.log.verbose = args.verbose
     log = out.with_name(f"{out.name}.log")
     start = time.perf_counter()
     try:
@@ -120,7 +121,7 @@ def build(args: argparse.Namespace, out: Path, library: Library) -> Sidecar:
             plan, ranges, precision = _plan(args, library)
     finally:
         with atomic(log) as temporary:
-            temporary.write_text(library.log.text(args.verbose))
+            temporary.write_text(library.log.text())
     about = Sidecar(
         backend=library.backend,
         version=library.version,
@@ -198,7 +199,8 @@ def _plan(args: argparse.Namespace, library: Library) -> tuple[Any, list[Profile
         raise BadInput(f"{args.model}: {library} cannot build it: {library.log.reason()}")
     if cache is not None:
         with atomic(args.timingCacheFile) as temporary:
-            temporary.write_bytes(memoryview(cache.serialize()))
+            known: tensorrt.ITimingCache = config.get_timing_cache()
+            temporary.write_bytes(memoryview(known.serialize()))
     return memoryview(plan).cast("B"), ranges, _precision(network)
 
 

@@ -18,7 +18,7 @@ BACKENDS = ("auto", "tensorrt", "tensorrt-rtx")
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx-cu13"}
-KEPT = 200_000  # lines of the library's log: a verbose build writes half as many
+KEPT = 200_000  # lines of the library's log: a verbose build writes half as many, a run next to none
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,12 @@ def _log(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: deque[tuple[str, str]] = deque(maxlen=KEPT)
+            self.verbose = False
 
         def log(self, severity: Any, msg: str) -> None:  # called from the library's own threads too
-            self.lines.append((levels.get(severity, "error"), msg))
+            level = levels.get(severity, "error")
+            if self.verbose or level != "verbose":
+                self.lines.append((level, msg))
 
         def clear(self) -> None:
             self.lines.clear()
@@ -93,9 +96,8 @@ def _log(trt: Any) -> Any:
             errors = dict.fromkeys(text for level, text in list(self.lines) if level == "error")
             return "; ".join(errors) or "the library gives no reason"
 
-        def text(self, verbose: bool = False) -> str:
-            """All lines since `clear`, or without the verbose ones."""
-            shown = (line for line in list(self.lines) if verbose or line[0] != "verbose")
-            return "".join(f"{level}: {text}\n" for level, text in shown)
+        def text(self) -> str:
+            """All lines since `clear`."""
+            return "".join(f"{level}: {text}\n" for level, text in list(self.lines))
 
     return Log()

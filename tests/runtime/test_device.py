@@ -1,6 +1,6 @@
 """runtime/device.py, as far as it goes without a GPU: what is refused, and that the bindings have what it calls.
 
-tests/test_gpu.py runs it where there is a card.
+tests/runtime/test_engine_gpu.py runs it where there is a card.
 """
 
 from __future__ import annotations

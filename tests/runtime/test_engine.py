@@ -1,6 +1,6 @@
 """runtime/engine.py, as far as it goes without a GPU: who is refused, in which order, and by which line.
 
-What runs on the card is in tests/test_gpu.py; which profile, how buffers grow and which sizes stay prepared are
+What runs on the card is in test_engine_gpu.py; which profile, how buffers grow and which sizes stay prepared are
 test_profiles.py's and test_reuse.py's.
 """
 

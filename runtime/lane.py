@@ -1,0 +1,199 @@
+"""A lane: what one caller at a time runs an engine with.
+
+It owns a stream, pinned and device buffers, scratch memory, and a few execution contexts, one for each input shape it
+met last, with the CUDA graph of that shape. NVIDIA's guide asks for it so: a graph is bound to the state of the context
+it was captured from, hence one context a graph, all sharing one piece of scratch memory. Where a buffer moves, contexts
+are bound anew and their graphs dropped.
+
+Never executed by us: see engine.py.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcn.cli import BadInput
+from runtime.device import Device, Handle
+from runtime.library import Library
+from runtime.profiles import Shape, text
+from runtime.reuse import Recent, grown
+
+if TYPE_CHECKING:
+    import tensorrt
+
+SIZES = 8  # contexts, and CUDA graphs, of a lane: images of a data set have few sizes, and the rest take turns
+
+
+class Slot:
+    """An execution context at one input shape, and that shape's CUDA graph."""
+
+    def __init__(self, context: Any) -> None:
+        self.context: tensorrt.IExecutionContext = context
+        self.profile = -1
+        self.output: Shape = ()
+        self.scratch = 0
+        """Bytes of scratch memory that this shape needs."""
+        self.bound = -1
+        """Generation of the lane's buffers whose addresses the context has."""
+        self.warm = False
+        """Whether it ran since the shape or an address changed: before, nothing may be captured."""
+        self.graph: Handle | None = None
+        self.capturable = True
+
+
+class Lane:
+    """What one caller at a time runs with. All methods need the device's context."""
+
+    def __init__(
+        self, path: Path, library: Library, device: Device, engine: Any, tensors: tuple[str, str], dtypes: tuple
+    ) -> None:
+        """path: the engine's file, for messages. tensors, dtypes: names and numpy types of its input and output."""
+        self._path, self._library, self._device, self._trt = path, library, device, library.trt
+        self._engine: tensorrt.ICudaEngine = engine
+        self._input, self._output = tensors
+        self._dtypes = dtypes
+        self._slots: Recent[Shape, Slot] = Recent(SIZES)
+        self._stream = self._device.stream()
+        self._start, self._end = self._device.event(), self._device.event()
+        self._memory: dict[str, Handle] = {}
+        self._pinned: dict[str, np.ndarray] = {}
+        self._generation = 0
+
+    def run(self, profile: int, x: np.ndarray, measure: bool) -> tuple[np.ndarray, float]:
+        """One input to its output, and if asked the milliseconds in between on the GPU."""
+        device, stream = self._device, self._stream
+        slot = self._slots.get(x.shape) or self._prepare(profile, x.shape)
+        source = self._host("input", self._dtypes[0], x.shape)
+        result = self._host("output", self._dtypes[1], slot.output)
+        self._reserve("input", source.nbytes)
+        self._reserve("output", result.nbytes)
+        self._reserve("scratch", slot.scratch)
+        self._bind(slot)
+        try:
+            np.copyto(source, x, casting="same_kind")
+            device.upload(self._memory["input"], source, stream)
+            if measure:
+                device.record(self._start, stream)
+            self._execute(slot)
+            if measure:
+                device.record(self._end, stream)
+            device.download(result, self._memory["output"], stream)
+        finally:
+            device.wait(stream)
+        milliseconds = device.milliseconds(self._start, self._end) if measure else math.nan
+        return result.astype(np.float32 if result.dtype == np.float16 else result.dtype, copy=True), milliseconds
+
+    def close(self) -> None:
+        """Give everything back; the stream is idle."""
+        for slot in self._slots.clear():
+            self._forget(slot)
+            slot.context = None
+        for memory in self._memory.values():
+            self._device.free(memory)
+        pinned, self._pinned = self._pinned, {}
+        for name in list(pinned):
+            self._device.unpin(pinned.pop(name))
+        for handle in (self._start, self._end, self._stream):
+            self._device.free(handle)
+        self._engine = None
+
+    def _prepare(self, profile: int, shape: Shape) -> Slot:
+        """A context for `shape`: that of the size unused for longest, once there are SIZES of them."""
+        slot = self._slots.oldest() or Slot(self._context())
+        self._forget(slot)
+        context, log = slot.context, self._library.log
+        log.clear()
+        if slot.profile != profile:
+            slot.profile = -1
+            if not context.set_optimization_profile_async(profile, self._stream.value):
+                raise self._failure(f"no profile {profile}")
+            slot.profile = profile
+        if not context.set_input_shape(self._input, shape) or context.infer_shapes():
+            raise self._failure(f"no input of {text(shape)}")
+        slot.output = tuple(context.get_tensor_shape(self._output))
+        slot.scratch = context.update_device_memory_size_for_shapes()
+        slot.bound, slot.capturable = -1, True
+        self._slots.put(shape, slot)
+        return slot
+
+    def _context(self) -> tensorrt.IExecutionContext:
+        """A context without scratch memory of its own: that comes with `_bind`."""
+        trt, engine = self._trt, self._engine
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._library.log.clear()
+        if self._library.rtx:  # it captures by itself, and knows when its kernels for a new size are ready
+            config: tensorrt.IRuntimeConfig = engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategy)
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            context = engine.create_execution_context(config)
+        else:
+            context = engine.create_execution_context(strategy)
+        if context is None:
+            raise self._failure("no execution context")
+        return context
+
+    def _host(self, name: str, dtype: Any, shape: Shape) -> np.ndarray:
+        """A view of pinned memory, as an array. It moves nothing that a graph knows."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        held = self._pinned[name].nbytes if name in self._pinned else 0
+        if size > held:
+            if held:
+                self._device.unpin(self._pinned.pop(name))
+            self._pinned[name] = self._device.pin(grown(held, size))
+        return self._pinned[name][:size].view(dtype).reshape(shape)
+
+    def _reserve(self, name: str, size: int) -> None:
+        """Have `size` bytes of device memory. Where it moves, every context must be bound anew."""
+        held = self._memory[name].size if name in self._memory else 0
+        if size > held or name not in self._memory:
+            if name in self._memory:
+                self._device.free(self._memory.pop(name))
+            self._generation += 1
+            self._memory[name] = self._device.allocate(grown(held, max(size, 1)))
+
+    def _bind(self, slot: Slot) -> None:
+        """Give the context the addresses of the buffers, where they have moved; its graph has the old ones."""
+        if slot.bound == self._generation:
+            return
+        self._forget(slot)
+        context, memory = slot.context, self._memory
+        context.set_device_memory(memory["scratch"].value, memory["scratch"].size)
+        for name, role in ((self._input, "input"), (self._output, "output")):
+            if not context.set_tensor_address(name, memory[role].value):
+                raise self._failure(f"no address for {name}")
+        slot.bound = self._generation
+
+    def _execute(self, slot: Slot) -> None:
+        """Put the net on the stream: as a graph from the third run of a size on, kernel by kernel before.
+
+        The first run lets the library do what a change of shape or address left to do: that cannot be captured.
+        """
+        if slot.graph is None and slot.warm and slot.capturable and not self._library.rtx:
+            slot.graph = self._device.capture(self._stream, lambda: self._enqueue(slot))
+            slot.capturable = slot.graph is not None
+        if slot.graph is not None:
+            self._device.launch(slot.graph, self._stream)
+        elif not self._enqueue(slot):
+            raise self._failure("the run fails")
+        slot.warm = True
+
+    def _enqueue(self, slot: Slot) -> bool:
+        return slot.context.execute_async_v3(self._stream.value)
+
+    def _forget(self, slot: Slot) -> None:
+        """Drop a slot's graph: what it was captured from changes."""
+        if slot.graph is not None:
+            self._device.drop(slot.graph)
+        slot.graph, slot.warm = None, False
+
+    def _failure(self, what: str) -> Exception:
+        reason = self._library.log.reason()
+        if "out of memory" in reason.lower():
+            return MemoryError(reason)
+        return BadInput(
+            f"{self._path}: {self._library}: {what} ({reason}); build it again with python runtime/build.py"
+        )
