@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from typing import Any
 
 from fcn.cli import BadInput
 
-# mkstemp makes private files; this gives them what the user's other files have. Reading it sets it, hence once.
+# Libraries may make private files; this gives them what the user's other files have. Reading it sets it, hence once.
 UMASK = os.umask(0o022)
 os.umask(UMASK)
-PARTIAL = ".partial-"  # how temporary names begin
+PARTIAL = ".partial-"  # how names of temporary folders begin
 
 
 @contextmanager
@@ -32,31 +33,28 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (same suffix); rename it there on success, delete it on failure.
+    """Yield a path of the same name in a temporary folder beside `path`; on success it is moved there.
 
     A power cut, too, leaves the old file or the new one, never an empty one: the content is on the disk before the
-    name is. Raises BadInput where the folder cannot be made or written, or the disk is full.
+    name is. (A folder, for libraries that write under a temporary name of their own.) Raises BadInput where the place
+    cannot be made or written, or the disk is full.
     """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with tempfile.TemporaryDirectory(prefix=f"{PARTIAL}{path.stem}-", dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
             yield temporary
             temporary.chmod(0o666 & ~UMASK)
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
     """Delete what killed processes left half written in `folder`. Nobody else may be writing there."""
     for left in folder.glob(f"{PARTIAL}*"):
-        left.unlink(missing_ok=True)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def sync(folder: Path) -> None:

@@ -150,6 +150,10 @@ def test_an_interrupted_stage_goes_on_bit_for_bit(cut, straight):
 def test_tables_are_brought_back_to_the_snapshot(cut, straight):
     (cut / "log.csv").write_bytes((cut / "log.csv").read_bytes()[:-9])
     (cut / "scores.csv").write_text("iteration,mean_iu\n4,0.1\n5,0.2\n6,0")
+    with pytest.raises(BadInput, match="broken image"):  # in iteration 6
+        stage(cut, Squares(broken_at=2))
+    for name in ("log.csv", "scores.csv"):
+        assert [row["iteration"] for row in read_table(cut / name)] == [4]
     assert_goes_on(cut, straight)
 
 
@@ -195,7 +199,9 @@ def test_a_snapshot_without_a_run_is_refused(cut, straight):
 
 
 def test_a_killed_writer_leaves_nothing_for_good(tmp_path):
-    (tmp_path / f"{PARTIAL}snapshot-x.safetensors").write_bytes(b"half")
+    left = tmp_path / f"{PARTIAL}snapshot-x"
+    left.mkdir()
+    (left / "snapshot.safetensors").write_bytes(b"half")
     stage(tmp_path, iterations=1)
     assert not list(tmp_path.glob(f"{PARTIAL}*"))
 
