@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page, pictures, sections
+from benchmarks.proof import RESULTS, claims
 from benchmarks.sections import Stage
 from export.to_onnx import weights_sha256
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, existing, read_json
-from fcn.record import ROOT
 from reference import checkpoint
 from reference.checkpoint import Checkpoint
 from reference.data.figures import THIN
@@ -40,12 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.add_argument("--runs", type=Path, default=RUNS, help="where train.py put shapes-fcn32s, -16s and -8s")
     args.add_argument("--accuracy", type=Path, default=Path("out/accuracy.json"), help="of benchmarks/accuracy.py")
     args.add_argument("--latency", type=Path, default=Path("out/latency/latency.json"), help="of benchmarks/latency.py")
-    args.add_argument(
-        "--study",
-        type=Path,
-        default=ROOT / "benchmarks/results/shapes-study.json",
-        help="of benchmarks/study.py; the report says so where it is missing",
-    )
+    args.add_argument("--results", type=Path, default=RESULTS, help="committed results, shapes-study.json among them")
     args.add_argument("--out", type=Path, default=Path("out/report.html"), help="the page; grid.png goes beside it")
     options = args.parse_args(argv)
 
@@ -53,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     stages = {stride: stage(options.runs, stride, saved) for stride, saved in checkpoints.items()}
     accuracy = measured(options.accuracy, "python benchmarks/accuracy.py")
     latency = measured(options.latency, "python benchmarks/latency.py")
-    study = read_json(options.study) if options.study.exists() else None
+    committed = options.results / "shapes-study.json"
+    study = read_json(committed) if committed.exists() else None
     finest = stages[STRIDES[-1]].weights_sha256
     if accuracy.get("weights_sha256") != finest:
         raise BadInput(f"{options.accuracy}: of other weights than {options.runs}: python benchmarks/accuracy.py again")
@@ -70,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             gallery(grid, data),
             sections.learning(stages),
             sections.agreement(accuracy),
+            sections.proof(claims(options.results)),
             sections.speed(latency, finest),
             sections.origin(stages, {"accuracy": accuracy, "latency": latency, "committed study": study}),
         )

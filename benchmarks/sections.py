@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks import charts, page, study
+from benchmarks.proof import Claim
 from reference.engine import METRICS
 
 HEADS = ("pixel acc.", "mean acc.", "mean IU", "f.w. IU")
@@ -168,6 +169,16 @@ def agreement(accuracy: Mapping[str, Any]) -> str:
             f"The export's own check, on noise at {sizes}: {scores}labels equal on {verified['agreement']:.4%} "
             f"({verified['runtime']})."
         ),
+    )
+
+
+def proof(claims: Sequence[Claim]) -> str:
+    """Claim, evidence, command."""
+    rows = [[page.cell(of.claim), page.cell(of.evidence), page.cell(of.command, code=True)] for of in claims]
+    return page.section(
+        "What stands behind it",
+        page.paragraph("Committed results and tests, not of this run."),
+        page.text_table(("claim", "evidence", "command"), rows),
     )
 
 

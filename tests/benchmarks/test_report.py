@@ -86,13 +86,23 @@ def measured(weights: Path, model: Path, tmp_path_factory: pytest.TempPathFactor
         "runs": runs,
         **study.conclude(runs),
     }
-    (folder / "study.json").write_text(json.dumps(committed))
+    (folder / "shapes-study.json").write_text(json.dumps(committed))
+    passed = {"blob": 1.5e-6, "labels that differ": 0.0, "loss": 1e-8, "gradient": 2e-6}
+    trained = {"loss": 3e-7, "history": 4e-4, "history of score layers": 6e-6, "change of the weights": 0.0}
+    resumed = {"weights": 1.25e-7, "history": 2e-7}
+    records = {"a": passed, "b": passed | {"blob": 1e-9}, "train-voc-fcn8s": trained, "solverstate": resumed}
+    (folder / "caffe.json").write_text(json.dumps({"command": "python -m pytest a <&>", "records": records}))
+    real = [
+        {"arm": "An arm", "recipe": f"camvid-x-{stage}", "iterations": 60, "mean_iu": 0.47} for stage in report.STRIDES
+    ]
+    camvid = {"command": "python benchmarks/camvid.py", "data": "camvid test", "images": 233, "runs": real}
+    (folder / "camvid.json").write_text(json.dumps(camvid))
     return folder
 
 
 def arguments(runs: Path, measured: Path, out: Path) -> list[str]:
     return [
-        *("--runs", str(runs), "--accuracy", str(measured / "accuracy.json"), "--study", str(measured / "study.json")),
+        *("--runs", str(runs), "--accuracy", str(measured / "accuracy.json"), "--results", str(measured)),
         *("--latency", str(measured / "latency" / "latency.json"), "--out", str(out)),
     ]
 
@@ -129,11 +139,17 @@ def test_the_page_holds_the_figures(written: str, runs: Path, measured: Path) ->
     assert "Committed result, not of this run: shapes val, seeds 7" in text and "12.3 12.3 to 12.3" in text
     assert "it DID NOT HOLD for 7" in text and "2001-02-03, A Study's Machine" in text
     assert "python benchmarks/study.py <&>" in text
+    assert "2 records, 1x1 and 375x500 among them: all tops within 1.5e-06" in text and "within 1.2e-07" in text
+    assert "233 images, mean IU in percent after 60 iterations a stage. An arm: 32s 47.0, 16s 47.0, 8s 47.0" in text
+    assert "python -m pytest a <&>" in text and "tests/reference/test_killed.py" in text
 
 
-def test_a_missing_study_is_said(runs: Path, measured: Path, tmp_path: Path) -> None:
-    words = [*arguments(runs, measured, tmp_path / "report.html"), "--study", str(tmp_path / "none.json")]
+def test_a_missing_study_is_said_and_claims_without_figures_are_not_made(
+    runs: Path, measured: Path, tmp_path: Path
+) -> None:
+    words = [*arguments(runs, measured, tmp_path / "report.html"), "--results", str(tmp_path)]
     assert report.main(words) == 0
+    assert "genuine Caffe" not in Page((tmp_path / "report.html").read_text()).text
     assert "There is none yet: python benchmarks/study.py" in Page((tmp_path / "report.html").read_text()).text
 
 

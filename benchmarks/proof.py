@@ -1,0 +1,89 @@
+"""What this project claims, the committed evidence, and the command that makes it: the table of the report and README.
+
+Figures come from files in benchmarks/results; a claim whose file is missing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fcn.files import read_json
+from fcn.record import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+CAFFE, CAMVID = "caffe.json", "camvid.json"
+
+
+class Claim(NamedTuple):
+    """One row."""
+
+    claim: str
+    evidence: str
+    command: str
+
+
+KILLED = Claim(
+    "killed at any moment, a run loses nothing",
+    "a staged run, killed (kill -9) at 20 moments, in snapshots, evaluations and between stages, ends with identical "
+    "weights and logs, bit for bit; so does one whose disk was full, or whose snapshot was cut short",
+    "python -m pytest tests/reference/test_killed.py",
+)
+
+
+def claims(results: Path = RESULTS) -> list[Claim]:
+    """All rows. Raises BadInput for a file that is no JSON, KeyError for one of another version."""
+    found = [KILLED]
+    for name, read in ((CAFFE, _caffe), (CAMVID, _camvid)):
+        path = results / name
+        if path.exists():
+            figures = read_json(path)
+            found += [Claim(claim, evidence, figures["command"]) for claim, evidence in read(figures)]
+    return found
+
+
+def _caffe(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    records = figures["records"]
+    passes = [of for of in records.values() if "blob" in of]
+    runs = {name: of for name, of in records.items() if "change of the weights" in of}
+    yield (
+        "every layer computes what genuine Caffe computes, forward and back",
+        f"{len(passes)} records, 1x1 and 375x500 among them: all tops within {_worst(passes, 'blob')} of their "
+        f"largest entry, {sum(of['labels that differ'] for of in passes):.0f} labels differ, losses within "
+        f"{_worst(passes, 'loss')}, gradients within {_worst(passes, 'gradient')} (relative L2; ties of max-pooling, "
+        "listed one by one, aside)",
+    )
+    yield (
+        "so does every step of the solver, staged as the authors stage",
+        f"{len(runs)} training runs at full width: losses within {_worst(runs.values(), 'loss')}, history of the score "
+        f"layers within {_worst(runs.values(), 'history of score layers')}, of all layers within "
+        f"{_worst(runs.values(), 'history')} (each tie that moves one is named); at the third stage's rate of 1e-14 "
+        f"the weights end within {runs['train-voc-fcn8s']['change of the weights']:.1e}: what float32 swallows in "
+        "Caffe it swallows here",
+    )
+    resumed = records["solverstate"]
+    yield (
+        "a run that Caffe began goes on here",
+        f"from Caffe's own .solverstate at iteration 6 to 12: weights within {resumed['weights']:.1e}, history within "
+        f"{resumed['history']:.1e}; read and written again the file is the same byte for byte",
+    )
+
+
+def _camvid(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    arms: dict[str, list[Mapping[str, Any]]] = {}
+    for run in figures["runs"]:
+        arms.setdefault(run["arm"], []).append(run)
+    said = "; ".join(
+        f"{arm}: " + ", ".join(f"{run['recipe'].rsplit('-', 1)[1]} {100 * run['mean_iu']:.1f}" for run in runs)
+        for arm, runs in arms.items()
+    )
+    yield (
+        "Caffe's files carry real weights to real images",
+        f"{figures['data']}, {figures['images']} images, mean IU in percent after {figures['runs'][0]['iterations']} "
+        f"iterations a stage. {said}",
+    )
+
+
+def _worst(records: Iterable[Mapping[str, float]], key: str) -> str:
+    return f"{max(of[key] for of in records):.1e}"
