@@ -15,7 +15,7 @@ import hashlib
 import weakref
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from fcn.cli import BadInput
 from fcn.files import existing, sha256
 from runtime import profiles, sidecar
 from runtime.device import open_device
-from runtime.lane import Lane
+from runtime.lane import Lane, Shared
 from runtime.library import Library, load
 from runtime.metadata import Metadata
 from runtime.profiles import Profile, text
@@ -72,15 +72,10 @@ class EngineBackend:
         beyond = f"; beyond its profiles {fallback.name}" if fallback else ""
         self.name = f"{self.library} on {self.device.name}, {what}{beyond}"
         with self.device.current():
-            self._runtime, self._engine = _deserialize(self.path, about, self.library, plan)
+            self._shared: Shared | None = self._load(plan)
         self._pool: Pool[Lane] = Pool(self._lane, LANES)
         self._closed = False
         _OPEN.add(self)
-        try:
-            self._check_tensors()
-        except BadInput:
-            self.close()
-            raise
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """What the ONNX file takes and gives: N x 3 x H x W float32 or N x H x W x 3 uint8 -> float32 scores
@@ -108,10 +103,10 @@ class EngineBackend:
         if self._fallback:
             self._fallback.close()
         with self.device.current():
-            for lane in self._pool.close():
-                lane.close()
-            self._engine = None  # a plan's weights are freed with the last context and the engine
-            self._runtime = None
+            lanes = self._pool.close()
+            while lanes:
+                lanes.pop().close()
+            self._shared = None  # the last reference to the engine, which holds the weights, and by it to the runtime
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # half-opened, or the interpreter is going
@@ -132,32 +127,32 @@ class EngineBackend:
             return lane.run(profile, x, measure)
 
     def _lane(self) -> Lane:
-        about = self.metadata
+        if self._shared is None:
+            raise ValueError(f"{self.path}: this model has been closed")
         with self.device.current():
-            return Lane(self.path, self.library, self.device, self._engine, (about.input, about.output), self._dtypes)
+            return Lane(self._shared)
 
-    def _check_tensors(self) -> None:
-        """The plan must have the tensors and profiles that the sidecar promises. Raises BadInput."""
-        trt = self.library.trt
-        engine: tensorrt.ICudaEngine = self._engine
+    def _load(self, plan: bytes) -> Shared:
+        """The engine, which must have the tensors and profiles that the sidecar promises. Raises BadInput."""
+        trt, rebuild = self.library.trt, self.about.rebuild(self.path)
+        engine: tensorrt.ICudaEngine = _deserialize(self.path, self.about, self.library, plan)
+        tensors = (self.metadata.input, self.metadata.output)
         found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-        wanted = {self.metadata.input, self.metadata.output}
-        if not wanted <= found or engine.get_tensor_mode(self.metadata.input) != trt.TensorIOMode.INPUT:
-            raise BadInput(f"{self.path}: has {sorted(found)}, not {sorted(wanted)}; {self.about.rebuild(self.path)}")
-        self._dtypes = tuple(self._dtype(name) for name in (self.metadata.input, self.metadata.output))
-        actual = [
-            Profile(*map(tuple, engine.get_tensor_profile_shape(self.metadata.input, index)))
+        if not found >= set(tensors) or engine.get_tensor_mode(tensors[0]) != trt.TensorIOMode.INPUT:
+            raise BadInput(f"{self.path}: has {', '.join(sorted(found))}, not {' and '.join(tensors)}; {rebuild}")
+        types = []
+        for name in tensors:
+            dtype: tensorrt.DataType = engine.get_tensor_dtype(name)
+            if dtype.name not in DTYPES:
+                raise BadInput(f"{self.path}: {name} is {dtype.name}, which numpy has not; export it with float32 ends")
+            types.append(DTYPES[dtype.name])
+        ranges = [
+            Profile(*map(tuple, engine.get_tensor_profile_shape(tensors[0], index)))
             for index in range(engine.num_optimization_profiles)
         ]
-        if actual != self.profiles:
-            raise BadInput(f"{self.path}: other profiles than its sidecar has; {self.about.rebuild(self.path)}")
-
-    def _dtype(self, name: str) -> Any:
-        engine: tensorrt.ICudaEngine = self._engine
-        dtype: tensorrt.DataType = engine.get_tensor_dtype(name)
-        if dtype.name not in DTYPES:
-            raise BadInput(f"{self.path}: {name} is {dtype.name}, which numpy has not; export it with float32 ends")
-        return DTYPES[dtype.name]
+        if ranges != self.profiles:
+            raise BadInput(f"{self.path}: other profiles than its sidecar has; {rebuild}")
+        return Shared(self.path, self.library, self.device, engine, tensors, (types[0], types[1]))
 
 
 @cache
@@ -171,21 +166,24 @@ def _close_at_exit() -> None:
     atexit.register(close_all)
 
 
-def _deserialize(path: Path, about: sidecar.Sidecar, library: Library, plan: bytes) -> tuple[Any, Any]:
-    """The runtime and the engine of a plan. Raises BadInput."""
+def _deserialize(path: Path, about: sidecar.Sidecar, library: Library, plan: bytes) -> tensorrt.ICudaEngine:
+    """The engine of a plan; it keeps its runtime. Raises BadInput."""
     trt = library.trt
     library.log.clear()
-    runtime: tensorrt.Runtime = trt.Runtime(library.log)
-    if about.version_compatible and not library.rtx:
-        runtime.engine_host_code_allowed = True  # such a plan brings its own runtime, as a program
+    try:
+        runtime: tensorrt.Runtime = trt.Runtime(library.log)
+    except TypeError as error:  # it returns no runtime, and says why in the log only
+        raise BadInput(f"{library} cannot start ({library.log.reason()}): see the driver with nvidia-smi") from error
     if library.rtx:
         validity, _ = runtime.get_engine_validity(plan)
         if validity == trt.EngineValidity.INVALID:
             raise BadInput(f"{path}: {library} refuses it here ({library.log.reason()}); {about.rebuild(path)}")
-    engine: tensorrt.ICudaEngine = runtime.deserialize_cuda_engine(plan)
+    elif about.version_compatible:
+        runtime.engine_host_code_allowed = True  # such a plan brings its own runtime, as a program
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         reason = library.log.reason()
         if "out of memory" in reason.lower():
             raise BadInput(f"{path}: not enough GPU memory to load it; free some (nvidia-smi lists who holds it)")
         raise BadInput(f"{path}: {library} cannot load it ({reason}); {about.rebuild(path)}")
-    return runtime, engine
+    return engine

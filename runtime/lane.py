@@ -11,6 +11,8 @@ Never executed by us: see engine.py.
 from __future__ import annotations
 
 import math
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +47,29 @@ class Slot:
         self.capturable = True
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all lanes of an engine have in common."""
+
+    path: Path
+    """The engine's file, for messages."""
+    library: Library
+    device: Device
+    engine: Any
+    """An ICudaEngine. A context belongs to one thread at a time; what the engine makes, it makes under `lock`."""
+    tensors: tuple[str, str]
+    """Names of the input and the output."""
+    dtypes: tuple[Any, Any]
+    """Their numpy types."""
+    lock: Any = field(default_factory=threading.Lock)
+
+
 class Lane:
     """What one caller at a time runs with. All methods need the device's context."""
 
-    def __init__(
-        self, path: Path, library: Library, device: Device, engine: Any, tensors: tuple[str, str], dtypes: tuple
-    ) -> None:
-        """path: the engine's file, for messages. tensors, dtypes: names and numpy types of its input and output."""
-        self._path, self._library, self._device, self._trt = path, library, device, library.trt
-        self._engine: tensorrt.ICudaEngine = engine
-        self._input, self._output = tensors
-        self._dtypes = dtypes
+    def __init__(self, shared: Shared) -> None:
+        self._shared, self._device = shared, shared.device
+        self._input, self._output = shared.tensors
         self._slots: Recent[Shape, Slot] = Recent(SIZES)
         self._stream = self._device.stream()
         self._start, self._end = self._device.event(), self._device.event()
@@ -67,8 +81,8 @@ class Lane:
         """One input to its output, and if asked the milliseconds in between on the GPU."""
         device, stream = self._device, self._stream
         slot = self._slots.get(x.shape) or self._prepare(profile, x.shape)
-        source = self._host("input", self._dtypes[0], x.shape)
-        result = self._host("output", self._dtypes[1], slot.output)
+        source = self._host("input", self._shared.dtypes[0], x.shape)
+        result = self._host("output", self._shared.dtypes[1], slot.output)
         self._reserve("input", source.nbytes)
         self._reserve("output", result.nbytes)
         self._reserve("scratch", slot.scratch)
@@ -99,20 +113,22 @@ class Lane:
             self._device.unpin(pinned.pop(name))
         for handle in (self._start, self._end, self._stream):
             self._device.free(handle)
-        self._engine = None
 
     def _prepare(self, profile: int, shape: Shape) -> Slot:
         """A context for `shape`: that of the size unused for longest, once there are SIZES of them."""
         slot = self._slots.oldest() or Slot(self._context())
         self._forget(slot)
-        context, log = slot.context, self._library.log
-        log.clear()
-        if slot.profile != profile:
-            slot.profile = -1
-            if not context.set_optimization_profile_async(profile, self._stream.value):
-                raise self._failure(f"no profile {profile}")
-            slot.profile = profile
-        if not context.set_input_shape(self._input, shape) or context.infer_shapes():
+        context = slot.context
+        self._shared.library.log.clear()
+        try:
+            if slot.profile != profile:
+                slot.profile = -1
+                context.set_optimization_profile_async(profile, self._stream.value)
+                slot.profile = profile
+            missing = not context.set_input_shape(self._input, shape) or context.infer_shapes()
+        except RuntimeError as error:  # what these two raise where they fail
+            raise self._failure(f"no input of {text(shape)} under profile {profile}") from error
+        if missing:
             raise self._failure(f"no input of {text(shape)}")
         slot.output = tuple(context.get_tensor_shape(self._output))
         slot.scratch = context.update_device_memory_size_for_shapes()
@@ -122,16 +138,18 @@ class Lane:
 
     def _context(self) -> tensorrt.IExecutionContext:
         """A context without scratch memory of its own: that comes with `_bind`."""
-        trt, engine = self._trt, self._engine
+        trt, library = self._shared.library.trt, self._shared.library
+        engine: tensorrt.ICudaEngine = self._shared.engine
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._library.log.clear()
-        if self._library.rtx:  # it captures by itself, and knows when its kernels for a new size are ready
-            config: tensorrt.IRuntimeConfig = engine.create_runtime_config()
-            config.set_execution_context_allocation_strategy(strategy)
-            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            context = engine.create_execution_context(config)
-        else:
-            context = engine.create_execution_context(strategy)
+        with self._shared.lock:
+            library.log.clear()
+            if library.rtx:  # it captures by itself, and knows when its kernels for a new size are ready
+                config: tensorrt.IRuntimeConfig = engine.create_runtime_config()
+                config.set_execution_context_allocation_strategy(strategy)
+                config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+                context = engine.create_execution_context(config)
+            else:
+                context = engine.create_execution_context(strategy)
         if context is None:
             raise self._failure("no execution context")
         return context
@@ -172,7 +190,7 @@ class Lane:
 
         The first run lets the library do what a change of shape or address left to do: that cannot be captured.
         """
-        if slot.graph is None and slot.warm and slot.capturable and not self._library.rtx:
+        if slot.graph is None and slot.warm and slot.capturable and not self._shared.library.rtx:
             slot.graph = self._device.capture(self._stream, lambda: self._enqueue(slot))
             slot.capturable = slot.graph is not None
         if slot.graph is not None:
@@ -191,9 +209,8 @@ class Lane:
         slot.graph, slot.warm = None, False
 
     def _failure(self, what: str) -> Exception:
-        reason = self._library.log.reason()
+        library, path = self._shared.library, self._shared.path
+        reason = library.log.reason()
         if "out of memory" in reason.lower():
             return MemoryError(reason)
-        return BadInput(
-            f"{self._path}: {self._library}: {what} ({reason}); build it again with python runtime/build.py"
-        )
+        return BadInput(f"{path}: {library}: {what} ({reason}); build it again with python runtime/build.py")
