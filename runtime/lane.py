@@ -22,7 +22,7 @@ from fcn.cli import BadInput
 from runtime.device import Device, Handle
 from runtime.library import Library
 from runtime.profiles import Shape, text
-from runtime.reuse import Recent, grown
+from runtime.reuse import Recent, Replay, grown
 
 if TYPE_CHECKING:
     import tensorrt
@@ -39,12 +39,7 @@ class Slot:
         self.output: Shape = ()
         self.scratch = 0
         """Bytes of scratch memory that this shape needs."""
-        self.bound = -1
-        """Generation of the lane's buffers whose addresses the context has."""
-        self.warm = False
-        """Whether it ran since the shape or an address changed: before, nothing may be captured."""
-        self.graph: Handle | None = None
-        self.capturable = True
+        self.replay = Replay()
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class Lane:
     def close(self) -> None:
         """Give everything back; the stream is idle."""
         for slot in self._slots.clear():
-            self._forget(slot)
+            self._drop(slot.replay.reshaped())
             slot.context = None
         for memory in self._memory.values():
             self._device.free(memory)
@@ -117,7 +112,7 @@ class Lane:
     def _prepare(self, profile: int, shape: Shape) -> Slot:
         """A context for `shape`: that of the size unused for longest, once there are SIZES of them."""
         slot = self._slots.oldest() or Slot(self._context())
-        self._forget(slot)
+        self._drop(slot.replay.reshaped())
         context = slot.context
         self._shared.library.log.clear()
         try:
@@ -132,7 +127,6 @@ class Lane:
             raise self._failure(f"no input of {text(shape)}")
         slot.output = tuple(context.get_tensor_shape(self._output))
         slot.scratch = context.update_device_memory_size_for_shapes()
-        slot.bound, slot.capturable = -1, True
         self._slots.put(shape, slot)
         return slot
 
@@ -175,38 +169,34 @@ class Lane:
 
     def _bind(self, slot: Slot) -> None:
         """Give the context the addresses of the buffers, where they have moved; its graph has the old ones."""
-        if slot.bound == self._generation:
+        if slot.replay.generation == self._generation:
             return
-        self._forget(slot)
+        self._drop(slot.replay.rebound(-1))
         context, memory = slot.context, self._memory
         context.set_device_memory(memory["scratch"].value, memory["scratch"].size)
         for name, role in ((self._input, "input"), (self._output, "output")):
             if not context.set_tensor_address(name, memory[role].value):
                 raise self._failure(f"no address for {name}")
-        slot.bound = self._generation
+        slot.replay.rebound(self._generation)
 
     def _execute(self, slot: Slot) -> None:
-        """Put the net on the stream: as a graph from the third run of a size on, kernel by kernel before.
-
-        The first run lets the library do what a change of shape or address left to do: that cannot be captured.
-        """
-        if slot.graph is None and slot.warm and slot.capturable and not self._shared.library.rtx:
-            slot.graph = self._device.capture(self._stream, lambda: self._enqueue(slot))
-            slot.capturable = slot.graph is not None
-        if slot.graph is not None:
-            self._device.launch(slot.graph, self._stream)
-        elif not self._enqueue(slot):
+        """Put the net on the stream, as a graph from the third run of a shape on. TensorRT-RTX captures by itself."""
+        replay, graphs = slot.replay, not self._shared.library.rtx
+        if graphs and replay.step() == "capture":
+            replay.captured(self._device.capture(self._stream, lambda: self._enqueue(slot)))
+        if graphs and replay.step() == "launch":
+            self._device.launch(replay.graph, self._stream)
+            return
+        if not self._enqueue(slot):
             raise self._failure("the run fails")
-        slot.warm = True
+        replay.ran()
 
     def _enqueue(self, slot: Slot) -> bool:
         return slot.context.execute_async_v3(self._stream.value)
 
-    def _forget(self, slot: Slot) -> None:
-        """Drop a slot's graph: what it was captured from changes."""
-        if slot.graph is not None:
-            self._device.drop(slot.graph)
-        slot.graph, slot.warm = None, False
+    def _drop(self, graph: Handle | None) -> None:
+        if graph is not None:
+            self._device.drop(graph)
 
     def _failure(self, what: str) -> Exception:
         library, path = self._shared.library, self._shared.path

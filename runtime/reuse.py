@@ -1,4 +1,6 @@
-"""What an engine keeps between runs, as plain logic: how buffers grow, which sizes stay prepared, who runs where."""
+"""What an engine keeps between runs, as plain logic: how buffers grow, which sizes stay prepared, when their work is
+captured and replayed, and who runs where.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 BLOCK = 2**20  # buffers are multiples of it
 
@@ -22,6 +25,45 @@ def grown(size: int, needed: int) -> int:
     if needed <= size:
         return size
     return -(-(needed + needed // 8) // BLOCK) * BLOCK
+
+
+@dataclass
+class Replay:
+    """How one prepared shape runs next: kernel by kernel, captured as a graph, or by that graph.
+
+    A graph holds the addresses it was captured with: it goes where a buffer moves. The first run after a change of
+    shape or address lets the library do what the change left to do, which cannot be captured; so the second captures.
+    """
+
+    generation: int = -1
+    """Of the buffers whose addresses are bound; -1 for none."""
+    graph: Any = None
+    _ran: bool = False
+    _capturable: bool = True
+
+    def step(self) -> Literal["run", "capture", "launch"]:
+        """What to do now. After "run" call `ran`, after "capture" `captured`."""
+        if self.graph is not None:
+            return "launch"
+        return "capture" if self._ran and self._capturable else "run"
+
+    def ran(self) -> None:
+        """The work ran with what is bound."""
+        self._ran = True
+
+    def captured(self, graph: Any) -> None:
+        """The work was captured; as None where it cannot be, and then it is not tried again."""
+        self.graph, self._capturable = graph, graph is not None
+
+    def rebound(self, generation: int) -> Any:
+        """Other addresses are bound: the graph to give back, or None."""
+        graph, self.graph, self._ran, self.generation = self.graph, None, False, generation
+        return graph
+
+    def reshaped(self) -> Any:
+        """Another shape is prepared, and nothing bound: the graph to give back, or None."""
+        self._capturable = True
+        return self.rebound(-1)
 
 
 class Recent(Generic[Key, Value]):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.reuse import BLOCK, Pool, Recent, grown
+from runtime.reuse import BLOCK, Pool, Recent, Replay, grown
 
 
 @given(st.integers(0, 2**40), st.integers(1, 2**40))
@@ -26,6 +26,62 @@ def test_growing_images_move_their_buffer_seldom() -> None:
     for side in range(100, 1100):
         moves, size = moves + (grown(size, 12 * side * side) != size), grown(size, 12 * side * side)
     assert moves < 40
+
+
+def test_a_shape_runs_is_captured_and_then_replayed() -> None:
+    replay = Replay()
+    assert replay.rebound(3) is None and replay.generation == 3
+    assert replay.step() == "run"
+    replay.ran()
+    assert replay.step() == "capture"
+    replay.captured("graph")
+    assert [replay.step(), replay.step()] == ["launch", "launch"]
+    assert replay.rebound(4) == "graph" and replay.step() == "run"
+
+
+def test_what_cannot_be_captured_is_tried_once_a_shape() -> None:
+    replay = Replay()
+    replay.ran()
+    replay.captured(None)
+    assert replay.step() == "run"
+    replay.ran()
+    assert replay.step() == "run"
+    replay.reshaped()
+    replay.ran()
+    assert replay.step() == "capture"
+
+
+@given(st.lists(st.sampled_from(["run", "run", "run", "move", "reshape"]), max_size=40))
+def test_no_graph_outlives_what_it_was_captured_with(events: list[str]) -> None:
+    """Against the rule itself: a graph is launched under the shape and addresses of its capture, before which the same
+    ran plainly once; and each graph is given back once.
+    """
+    replay, now, shape = Replay(), 0, 0
+    alive: dict[str, tuple[int, int]] = {}
+    ran: set[tuple[int, int]] = set()
+    made = 0
+    for event in events:
+        if event != "run":
+            now, shape = now + (event == "move"), shape + (event == "reshape")
+            given_back = replay.rebound(now) if event == "move" else replay.reshaped()
+            assert (given_back is None) == (not alive) and (given_back is None or alive.pop(given_back))
+            continue
+        if replay.generation != now:
+            assert replay.rebound(now) is None
+        step = replay.step()
+        if step == "capture":
+            assert (now, shape) in ran and not alive
+            made += 1
+            alive[f"graph {made}"] = (now, shape)
+            replay.captured(f"graph {made}")
+            step = replay.step()
+        if step == "launch":
+            assert alive[replay.graph] == (now, shape)
+        else:
+            assert step == "run"
+            ran.add((now, shape))
+            replay.ran()
+    assert len(alive) <= 1
 
 
 def test_the_value_unused_for_longest_makes_room() -> None:
