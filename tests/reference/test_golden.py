@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import reference
+from benchmarks import synthetic
 from reference.builder import Builder
 from reference.layers import SoftmaxWithLoss
 from reference.net import LayerModule, Net, layer_name
@@ -48,7 +49,7 @@ def run(request: pytest.FixtureRequest) -> Pass:
     meta, caffe = golden.load(request.param)
     net = reference.build(meta["net"]).eval()
     # Bilinear kernels and Scale factors are the net's own, so that they are tested too.
-    net.load_state_dict(net.state_dict() | golden.weights(net, meta["seed"]), assign=True)
+    net.load_state_dict(net.state_dict() | synthetic.weights(net, meta["seed"]), assign=True)
     # Frozen layers have gradients in the records: Caffe computes them though their rate is 0.
     net.requires_grad_(True)
     for top, unit in tolerances.RELU_TIES.get(request.param, {}).items():
@@ -68,8 +69,8 @@ def run(request: pytest.FixtureRequest) -> Pass:
 def _inputs(net: Net, meta: dict[str, Any]) -> dict[str, Tensor]:
     size = meta["height"], meta["width"]
     shapes = net.spec.shapes()
-    images = {top: golden.image(meta["seed"], top, *size, channels=shapes[top][1]) for top in net.spec.inputs}
-    labels = {top: golden.label(meta["seed"], top, k, *size) for top, k in meta["classes"].items()}
+    images = {top: synthetic.image(meta["seed"], top, *size, channels=shapes[top][1]) for top in net.spec.inputs}
+    labels = {top: synthetic.label(meta["seed"], top, k, *size) for top, k in meta["classes"].items()}
     return {top: value.requires_grad_() for top, value in images.items()} | labels
 
 

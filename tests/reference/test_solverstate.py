@@ -11,6 +11,7 @@ import torch
 from google.protobuf import text_format
 
 import reference
+from benchmarks import synthetic
 from fcn.cli import BadInput
 from reference.caffe import binary
 from reference.caffe import caffe_pb2 as pb
@@ -43,10 +44,10 @@ def solver_of(net: Net, **other: Any) -> CaffeSGD:
 def train(net: Net, solver: CaffeSGD, stop: int) -> None:
     """On to iteration `stop`, on the images of tests/golden/README.md's recipe."""
     while solver.iteration < stop:
-        random = golden.rng("state", solver.iteration)
+        random = synthetic.rng("state", solver.iteration)
         data = torch.from_numpy(random.uniform(-120, 130, (1, 3, 40, 48)).astype(np.float32))
         ids = random.randint(0, 5, (5, 6)).repeat(8, axis=0).repeat(8, axis=1)
-        ids[random.uniform(size=(40, 48)) < 0.05] = golden.VOID
+        ids[random.uniform(size=(40, 48)) < 0.05] = synthetic.VOID
         solver.zero_grad()
         for _ in range(solver.iter_size):
             net.total_loss(data=data, label=torch.from_numpy(ids)[None, None]).backward()
