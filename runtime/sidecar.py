@@ -6,9 +6,12 @@ without its own library on its own card. Reading a sidecar needs neither: every 
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from fcn.cli import BadInput
 from fcn.files import existing, read_json
@@ -118,7 +121,7 @@ def read(engine: Path) -> Sidecar:
     path = beside(engine)
     values = read_json(existing(path, hint=f"{engine.name} cannot be opened without it; {REBUILD}"), hint=REBUILD)
     try:
-        if values["format"] > FORMAT:
+        if type(values["format"]) is int and values["format"] > FORMAT:
             raise BadInput(f"{path}: written by a newer version of this project; update this installation")
         made = Sidecar(**{entry.name: values[entry.name] for entry in fields(Sidecar)})
         _check_types(made)
@@ -134,16 +137,36 @@ def read(engine: Path) -> Sidecar:
 
 def _check_types(made: Sidecar) -> None:
     """Raises ValueError for what JSON allows and we never write."""
-    texts = (made.backend, made.version, made.onnx, made.onnx_sha256, made.plan_sha256, made.hardware_compatibility)
-    maybe = (made.cuda, made.driver, made.gpu, made.capability)
-    if not all(isinstance(value, str) for value in (*texts, *(value or "" for value in maybe), *made.targets)):
-        raise ValueError("a field that is no text")
+    for entry in fields(Sidecar):
+        if not _FITS[str(entry.type)](getattr(made, entry.name)):
+            raise ValueError(f"{entry.name}: not {entry.type}")
     if made.backend not in NAMES or made.hardware_compatibility not in ("none", "ampere+", "sameComputeCapability"):
         raise ValueError(f"{made.backend} {made.hardware_compatibility}")
-    if not all(part.isdigit() for part in made.version.split(".")):
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,5}){2,3}\w{0,9}", made.version):  # 10.16.1.11, or 10.0.0b6
         raise ValueError(f"version {made.version}")
-    if not made.profiles or not isinstance(made.precision, dict):
-        raise ValueError("no profiles or no precision")
+    if not made.profiles or made.format < 1:
+        raise ValueError(f"{len(made.profiles)} profiles, format {made.format}")
+
+
+def _all(kind: type, values: Iterable[Any]) -> bool:
+    return all(type(value) is kind for value in values)  # exactly: to Python a bool is an int
+
+
+# By a field's annotation, whether JSON gave a value of it.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: type(value) is str,
+    "str | None": lambda value: value is None or type(value) is str,
+    "bool": lambda value: type(value) is bool,
+    "int": lambda value: type(value) is int,
+    "list[str]": lambda value: type(value) is list and _all(str, value),
+    "dict[str, int]": lambda value: type(value) is dict and _all(int, value.values()),
+    "dict[str, str]": lambda value: type(value) is dict and _all(str, value.values()),
+    "list[dict[str, list[int]]]": lambda value: (
+        type(value) is list
+        and _all(dict, value)
+        and all(_all(list, each.values()) and all(_all(int, shape) for shape in each.values()) for each in value)
+    ),
+}
 
 
 def _runs_later(built: str, installed: str) -> bool:
@@ -151,5 +174,5 @@ def _runs_later(built: str, installed: str) -> bool:
 
     NVIDIA's support matrix: of the steps across major versions 10 to 11 (and 8 to 10) work, and no others.
     """
-    old, new = (tuple(map(int, version.split("."))) for version in (built, installed))
+    old, new = ([int(part) for part in re.findall(r"\d+", version)] for version in (built, installed))
     return new >= old and (new[0] == old[0] or (old[0], new[0]) == (10, 11))

@@ -60,10 +60,14 @@ def test_a_plan_alone_is_refused(tmp_path: Path) -> None:
     [
         {"format": "1"},
         {"format": 2},
+        {"format": 0},
         {"backend": "openvino"},
         {"backend": ["tensorrt"]},
         {"version": "10.x"},
         {"version": 10},
+        {"version": "9" * 5000 + ".1.1"},
+        {"version_compatible": "no"},
+        {"tf32": 1},
         {"gpu": 5},
         {"targets": 8.9},
         {"targets": [8.9]},
@@ -72,7 +76,10 @@ def test_a_plan_alone_is_refused(tmp_path: Path) -> None:
         {"profiles": [{"min": [1], "opt": [1], "max": [1]}]},
         {"profiles": [{"min": ["1"] * 4, "opt": ["1"] * 4, "max": ["1"] * 4}]},
         {"profiles": 3},
+        {"profiles": [{"min": [1, 3, 1, 1], "opt": [1, 3, 2.5, 1], "max": [1, 3, 9, 9]}]},
+        {"profiles": [{"min": [True] * 4, "opt": [1] * 4, "max": [1] * 4}]},
         {"precision": None},
+        {"precision": {"FLOAT": "46"}},
         {"hardware_compatibility": "turing+"},
         {"onnx": None},
         {"plan_sha256": 0},
@@ -81,7 +88,7 @@ def test_a_plan_alone_is_refused(tmp_path: Path) -> None:
         {"metadata": None},
         {"metadata": {**metadata().to_properties(), "fcn.mean": 3}},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
 def test_a_sidecar_that_is_none_is_one_line(changes: dict[str, Any], tmp_path: Path) -> None:
     write_json(tmp_path / "m.engine.json", {**asdict(about()), **changes})
@@ -118,6 +125,7 @@ def test_the_command_that_mends_builds_the_same_engine() -> None:
     [
         ("10.16.1.11", "10.16.1.11", False, True),
         ("10.16.1.11", "10.16.1.12", False, False),
+        ("10.0.0b6", "10.16.1.11", True, True),
         ("10.16.1.11", "10.17.0.1", True, True),
         ("10.16.1.11", "10.3.0.26", True, False),
         ("10.16.1.11", "11.4.0.106", True, True),
