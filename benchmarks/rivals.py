@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -108,22 +109,20 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
+        self.stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
         self.laps: list[tuple[str, Any]] = []
         self.lap("start")
 
     def lap(self, part: str) -> None:
         """`part` ends here (or on a GPU: where its work ends)."""
-        if self.cuda:
-            mark = torch.cuda.Event(enable_timing=True)
-            mark.record()
-        self.laps.append((part, mark if self.cuda else time.perf_counter()))
+        mark = self.stream.record_event(torch.cuda.Event(enable_timing=True)) if self.stream else time.perf_counter()
+        self.laps.append((part, mark))
 
     def seconds(self) -> dict[str, float]:
         """Sums by part."""
-        if self.cuda:
-            torch.cuda.synchronize()
+        if self.stream:
+            self.stream.synchronize()
         parts: dict[str, float] = defaultdict(float)
-        for (_, before), (part, after) in zip(self.laps, self.laps[1:], strict=False):
-            parts[part] += before.elapsed_time(after) / 1e3 if self.cuda else after - before
+        for (_, before), (part, after) in pairwise(self.laps):
+            parts[part] += before.elapsed_time(after) / 1e3 if self.stream else after - before
         return dict(parts)

@@ -7,6 +7,7 @@ is timed against torch.optim.SGD(fused=True) too. Writes OUT/training.json and O
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import tempfile
@@ -50,7 +51,7 @@ TARGETS = {"data": 0.05, "update": 1.1}  # share of the step; times torch's
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser("training.py", __doc__ or "", "python benchmarks/training.py voc-fcn8s --device cuda --workers 8")
-    args.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; default: {DEFAULT}")
+    args.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; default: {', '.join(DEFAULT)}")
     args.add_argument("--data", type=Path, help="folder of the data sets; not given: voc's load generated JPEG files")
     args.add_argument("--workers", type=int, default=WORKERS, help="processes that load ahead")
     args.add_argument("--threads", type=int, help="CPU threads; not given: PyTorch's default")
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
 
+    load_average = os.getloadavg()[0]
     measured = []
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         tf32=device.type == "cuda" and torch.backends.cudnn.allow_tf32,
         threads=torch.get_num_threads(),
+        load_average_before=round(load_average, 2),  # processes that wanted a core, in the minute before
         targets=TARGETS,
         recipes=measured,
     )
@@ -208,7 +211,8 @@ def peak_gib(device: torch.device) -> float:
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as text."""
-    lines = [f"\n{figures['device']}, CPU threads {figures['threads']}"]
+    busy = f"{figures['load_average_before']:.1f} processes busy in the minute before"
+    lines = [f"\n{figures['device']}, CPU threads {figures['threads']}; {busy}"]
     for at in figures["recipes"]:
         lines.append(
             f"\n{at['recipe']}: {at['weights']:,} weights, batch {at['batch']}, {at['data']}; "

@@ -26,7 +26,7 @@ from reference.solver import CaffeSGD
 from tests.tolerances import SOLVER
 
 CPU = torch.device("cpu")
-FAST = ["--steps", "2", "--rounds", "1", "--repeat", "2", "--workers", "1", "--device", "cpu"]
+FAST = ["--steps", "2", "--rounds", "1", "--repeat", "2", "--workers", "1"]
 
 
 def narrow() -> Net:
@@ -159,7 +159,7 @@ def test_generated_pictures_are_a_voc_data_set(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_figures_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert training.main(["shapes-fcn8s", *FAST, "--out", str(tmp_path)]) == 0
+    assert training.main(["shapes-fcn8s", *FAST, "--device", "cpu", "--out", str(tmp_path)]) == 0
     said, figures = capsys.readouterr().out, json.loads((tmp_path / "training.json").read_text())
     assert (tmp_path / "training.png").stat().st_size > 10_000
     (found,) = figures["recipes"]
@@ -169,6 +169,17 @@ def test_the_command_writes_figures_and_a_plot(tmp_path: Path, capsys: pytest.Ca
     ratio = found["update_ms"][0]["median"] / found["update_ms"][2]["median"]
     assert found["update_ratio"] == pytest.approx(ratio, rel=0.01)
     assert f"{found['speed_up']:.3f} times the plain loop" in said and "torch.optim.SGD(fused=True)" in said
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch")
+def test_a_gpu_is_timed_by_its_own_clock(tmp_path: Path) -> None:
+    """All three updates must agree there too, or the command would refuse."""
+    assert training.main(["shapes-fcn8s", *FAST, "--device", "cuda", "--out", str(tmp_path)]) == 0
+    figures = json.loads((tmp_path / "training.json").read_text())
+    assert "cpu" not in figures["device"]
+    for row in figures["recipes"][0]["rows"]:
+        assert min(row["ms_per_image"].values()) > 0 and sum(row["share"].values()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
