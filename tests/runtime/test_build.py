@@ -121,6 +121,22 @@ def test_a_graph_of_one_size_gets_a_profile_of_one_size(library: Any, tmp_path: 
     assert [str(p) for p in sidecar.read(tmp_path / "m.engine").ranges()] == ["1x3x24x32 to 4x3x24x32"]
 
 
+def test_a_graph_that_takes_pixels(library: Any, tmp_path: Path) -> None:
+    """uint8 N x H x W x 3 gets VOC's profile with its axes in that order; the graph casts, and the builder takes it."""
+    given = helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", "H", "W", 3])
+    taken = helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, ["N", 3, "H", "W"])
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["score"], perm=[0, 3, 1, 2]),
+    ]
+    graph = helper.make_graph(nodes, "pixels", [given], [taken])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    plan, ranges, precision = build._plan(build.parse([str(tmp_path / "m.onnx")]), library)
+    assert [str(profile) for profile in ranges] == ["1x1x1x3 to 4x1024x1024x3"] and len(plan) > 1000
+    assert ranges[0].opt == (1, 375, 500, 3) and set(precision) == {"FLOAT"}
+
+
 def test_tf32_is_off_unless_asked_for(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt = load("tensorrt-rtx").trt
     seen: list[bool] = []

@@ -29,7 +29,7 @@ from tests.runtime.test_engine import change
 from tests.tolerances import GPU_BLOB
 
 pytestmark = pytest.mark.gpu
-TWO = ["--minShapes", "1x3x1x1", "1x3x90x90", "--optShapes", "1x3x64x64", "2x3x120x160"]
+TWO = ["--minShapes", "1x3x1x1", "1x3x30x30", "--optShapes", "1x3x64x64", "2x3x120x160"]
 TWO += ["--maxShapes", "2x3x100x100", "4x3x256x256"]
 
 
@@ -193,7 +193,10 @@ def test_beside_torch_in_one_process(backend: EngineBackend, right: Any) -> None
 def _card_mib() -> float:
     """Memory that this process holds on the card, by nvidia-smi."""
     query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
-    lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    except OSError:
+        pytest.skip("needs nvidia-smi (Jetson has none)")
     own = [float(line.split(",")[1]) for line in lines if int(line.split(",")[0]) == os.getpid()]
     if not own:
         pytest.skip("nvidia-smi does not see this process (a container hides its id)")
