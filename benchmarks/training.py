@@ -27,13 +27,12 @@ from export.to_onnx import randomise
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, write_json
 from fcn.record import record
-from reference import build
 from reference.data import Dataset
 from reference.engine import WORKERS, Passes, load, place, train_step
 from reference.net import Net
 from reference.recipes import RECIPES, Recipe, find
 from reference.recipes.recipe import Solver
-from reference.runs import open_data, pick_device
+from reference.runs import net_of, open_data, pick_device
 from reference.solver import CaffeSGD
 
 ENGINE, PLAIN, TORCH = "engine", "plain loop", "torch.optim.SGD(fused=True)"
@@ -51,7 +50,9 @@ TARGETS = {"data": 0.05, "update": 1.1}  # share of the step; times torch's
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser("training.py", __doc__ or "", "python benchmarks/training.py voc-fcn8s --device cuda --workers 8")
-    args.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; default: {', '.join(DEFAULT)}")
+    args.add_argument(
+        "recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; default: {', '.join(DEFAULT)}"
+    )
     args.add_argument("--data", type=Path, help="folder of the data sets; not given: voc's load generated JPEG files")
     args.add_argument("--workers", type=int, default=WORKERS, help="processes that load ahead")
     args.add_argument("--threads", type=int, help="CPU threads; not given: PyTorch's default")
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as folder:
             data, source = open_pictures(recipe, options.data, Path(folder))
-            net = build(recipe.net, **recipe.options)
+            net = net_of(recipe)
             randomise(net, 0)
             place(net, device)
             steps = time_steps(recipe, net, data, device, options.workers, options.rounds, options.steps)
