@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             return 128 + came[0]  # as shells have it
+        except (RuntimeError, BadInput) as error:
+            # torch has no class for it, and raises it wherever the run stands: what it meets there may quote it.
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = "a process that loads images was killed; give the same command again"
+            raise BadInput(f"{reason}, with fewer --workers if memory was short") from error
     return 0
 
 

@@ -378,6 +378,18 @@ def test_two_runs_in_one_folder(house: House, straight: Straight, tmp_path: Path
     assert_equal(tmp_path, straight.out, CHAIN[:1])
 
 
+def test_a_killed_loader_is_one_line(house: House, straight: Straight, tmp_path: Path) -> None:
+    """As the kernel does when memory runs out."""
+    life = house.start(tmp_path, CHAIN[0])
+    life.wait_for(tmp_path, SNAPSHOT)
+    (worker,) = Path(f"/proc/{life.group}/task/{life.group}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    code, errors = life.end()
+    assert code == 2 and "fewer --workers" in errors and "\n" not in errors
+    house.finish(tmp_path, CHAIN[0])
+    assert_equal(tmp_path, straight.out, CHAIN[:1])
+
+
 def test_a_finished_run_from_another_start_is_refused(house: House, straight: Straight) -> None:
     """It used to be called done."""
     own = ROOT / "reference" / "recipes" / RECIPES["shapes-vgg16"].committed
