@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 LONGEST = 1000  # characters of a message
+# Of torch, which has no MemoryError.
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
 
 
 class BadInput(Exception):
@@ -58,7 +61,9 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Callable[...,
         except BadInput as problem:
             print(f"error: {problem}", file=sys.stderr)
             return 2
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(str(error)):
+                raise
             print("error: not enough memory; give a smaller image or net, or a machine with more", file=sys.stderr)
             return 2
         except KeyboardInterrupt:

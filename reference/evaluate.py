@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = open_data(name, options.data, split)
     if tuple(data.classes) != saved.about.classes:
         raise BadInput(f"{path}: was trained for the classes of {saved.about.dataset}, not of {data.name}")
-    found = evaluate(saved.net, data, pick_device(options.device))
+    try:
+        found = evaluate(saved.net, data, pick_device(options.device))
+    except (ValueError, RuntimeError) as error:  # a classifier, or a net of several inputs
+        what = f"{saved.net.spec.name} makes no label maps of {data.name} ({error})"
+        raise BadInput(f"{path}: {what}; give an FCN's weights") from error
 
     print(
         f"{path}\n{saved.about.recipe}, iteration {saved.about.iteration} on {data.name} {split}: {len(data)} images\n"

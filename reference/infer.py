@@ -33,9 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = pick_device(options.device)
     image = read_image(options.image)
     net = saved.net.eval().to(device)
-    with torch.no_grad():
-        score = net(torch.from_numpy(preprocess(image, saved.about.mean))[None].to(device))
-    label = score[0].argmax(0).to(torch.uint8).cpu().numpy()
+    try:
+        with torch.no_grad():
+            score = net(torch.from_numpy(preprocess(image, saved.about.mean))[None].to(device))
+        label = score[0].argmax(0).to(torch.uint8).cpu().numpy().reshape(image.shape[:2])
+    except (ValueError, RuntimeError, KeyError) as error:  # a classifier, a net of several inputs or outputs
+        what = f"{saved.net.spec.name} makes no label map of {options.image} ({error})"
+        raise BadInput(f"{path}: {what}; give an FCN's weights") from error
     palette = np.array(saved.about.palette, np.uint8)
     write_label(options.out, label, palette)
     if options.overlay:

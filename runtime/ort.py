@@ -85,7 +85,10 @@ class OrtBackend:
             if MEMORY.search(str(error)):
                 raise MemoryError(_reason(error)) from error
             size = " x ".join(map(str, x.shape))
-            raise BadInput(f"{self.path}: {self.name} fails on an input of {size}: {_reason(error)}") from error
+            raise BadInput(
+                f"{self.path}: {self.name} fails on an input of {size}: {_reason(error)}; give another size, or a "
+                "model that is not damaged"
+            ) from error
 
     def close(self) -> None:
         """Release the model (runs under way in other threads end first)."""

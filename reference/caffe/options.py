@@ -33,8 +33,9 @@ HARMLESS = {"engine", "stable_prod_grad"}
 SIZES = {"kernel_size", "stride", "pad", "dilation"}
 # Further spellings, which the hook of the type reads.
 ALIASES = {"Concat": {"concat_dim"}, "SoftmaxWithLoss": {"normalize"}}
-# Below these Caffe stops.
-MINIMUM = {"num_output": 1, "group": 1, "kernel_size": 1, "stride": 1, "dilation": 1, "local_size": 1}
+# Below these Caffe stops; above MAXIMUM its int overflows.
+MINIMUM = {"num_output": 1, "group": 1, "kernel_size": 1, "stride": 1, "pad": 0, "dilation": 1, "local_size": 1}
+MAXIMUM = 2**31 - 1
 # Defaults that the authors write out.
 SHOWN = {("Pooling", "pool"), ("Dropout", "dropout_ratio"), ("Eltwise", "operation"), ("Crop", "axis")}
 
@@ -71,8 +72,9 @@ def read(cls: type[Layer], layer: pb.LayerParameter) -> dict[str, Any]:
             raise ValueError(f"{option} is missing; add it")
     for option, minimum in MINIMUM.items():
         value = values.get(option, minimum)
-        if min(value if isinstance(value, tuple) else (value,)) < minimum:
-            raise ValueError(f"{option} must be at least {minimum}")
+        sides = value if isinstance(value, tuple) else (value,)
+        if not minimum <= min(sides) <= max(sides) <= MAXIMUM:
+            raise ValueError(f"{option} must be at least {minimum}, and {MAXIMUM} at most")
     return values
 
 

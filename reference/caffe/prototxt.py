@@ -61,7 +61,7 @@ def load_prototxt(
     try:
         return Net(spec)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {error}; correct it") from error
     except RuntimeError as error:  # torch's word for what the memory does not hold
         raise BadInput(f"{path}: its weights do not fit in memory ({error}); check num_output") from error
 
@@ -332,4 +332,6 @@ def _check_shapes(spec: NetSpec, source: str, most_weights: int) -> None:
 
 def _refusal(source: str, layer: Layer | pb.LayerParameter, problem: object) -> BadInput:
     told = str(problem).replace(f"{layer.name}: ", "")
+    if ";" not in told:  # the layers themselves say what is wrong, not what to do
+        told += "; correct the layer or what it reads"
     return BadInput(f"{source}: layer {layer.name!r} ({layer.type}): {told}")

@@ -43,7 +43,7 @@ def load_caffemodel(net: Net, path: str | Path) -> Report:
     try:
         return transplant(net, weights)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {error}; give the weights of this net or its trunk") from error
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[Tensor]]:
