@@ -134,8 +134,8 @@ class Life:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    """A CamVid of a few small images."""
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A CamVid of a few small images. No process outlives the tests."""
     data = tmp_path_factory.mktemp("camvid")
     draw = np.random.default_rng(0)
     for split, length in (("train", 6), ("val", 3)):
@@ -147,7 +147,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
                 data / split / f"{i}.png", voc_palette()[label + 1] + draw.integers(0, 40, (32, 40, 1), np.uint8)
             )
         (data / f"{split}.txt").write_text("".join(names))
-    return House(data, tmp_path_factory.mktemp("streams"))
+    yield House(data, tmp_path_factory.mktemp("streams"))
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @dataclass(frozen=True)
