@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{model}: holds other weights than {path}; export that checkpoint: python export/to_onnx.py"
             )
         # On the CPU, and before the evaluation moves the net to its device.
-        verification = verify(saved.net, model, segmenter.metadata.io)
+        verification = verify(saved.net, model, segmenter.metadata.io, segmenter.metadata.mean)
         found = compare(saved, segmenter, data, options.device)
         figures = record(
             weights=str(path),

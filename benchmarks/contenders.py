@@ -1,7 +1,8 @@
 """The ways to run a net, each at its best documented settings, all with the same weights and threads.
 
 Timed is one call: N x 3 x H x W float32 in host memory -> what the ONNX file gives (N x K x H x W float32 scores
-or N x H x W labels) in host memory. So a GPU's copies there and back are in it, and it is synchronised.
+or N x H x W labels) in host memory; a file that takes pixels (--io image) gets those. So a GPU's copies there and back
+are in it, and it is synchronised.
 """
 
 from __future__ import annotations
@@ -118,8 +119,9 @@ def onnx_runtime(task: Task) -> list[Contender]:
         raise Absent(str(problem)) from problem
     segmenter, provider = Segmenter(backend), backend.name.rpartition(", ")[2]
     settings = "all graph optimizations" + (", no TF32" if task.device.type == "cuda" else "")
+    given, begins = (task.images, IMAGE) if backend.metadata.io == "image" else (task.x, TENSOR)
     return [
-        Contender("ONNX Runtime", settings, provider, lambda: backend.run(task.x)),
+        Contender("ONNX Runtime", settings, provider, lambda: backend.run(given), begins),
         Contender("runtime.Segmenter", "image to labels", provider, lambda: segmenter.batch(task.images), IMAGE),
     ]
 

@@ -1,8 +1,9 @@
 """Time every way to run the net, in turn in one process: PyTorch eager, torch.compile, ONNX Runtime.
 
 Timed: float32 N x 3 x H x W in memory -> scores (or labels, if that is what the file gives) in memory; on a GPU
-with the copies there and back. The row "runtime.Segmenter" is uint8 pictures -> label maps. First all must give
-the same labels. Images/s is the batch over the median. Writes OUT/latency.json and OUT/latency.png.
+with the copies there and back. A file that takes pixels (--io image) gets those. The row "runtime.Segmenter" is uint8
+pictures -> label maps. First all must give the same labels. Images/s is the batch over the median. Writes
+OUT/latency.json and OUT/latency.png.
 """
 
 from __future__ import annotations
@@ -147,9 +148,10 @@ def agreement(present: Sequence[Contender]) -> dict[str, float]:
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as text."""
+    ends = "uint8 pixels -> labels" if figures["io"] == "image" else f"float32 input -> {figures['io']}"
     lines = [
         f"\n{figures['net']} ({figures['source']}; {figures['megabytes']:g} MB), batch {figures['batch']}, "
-        f"{figures['device']}, threads {figures['threads']}; float32 input in memory -> {figures['io']} in memory"
+        f"{figures['device']}, threads {figures['threads']}; {ends}, in memory"
     ]
     for at in figures["sizes"]:
         size = f"{at['height']}x{at['width']}"

@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from export.ends import IMAGE, write_image, write_labels
 from fcn.cli import BadInput
 from reference.layers import (
     LRN,
@@ -48,7 +49,7 @@ PRODUCER = ("fcn-caffe-faithful", "1")
 # protobuf's limit for one message, with room for all that is not weights.
 MOST_BYTES = 2**31 - 2**22
 
-IO = ("scores", "labels")
+IO = ("scores", "labels", "image")
 
 Dims = tuple[int | str, ...]
 Emitter = Callable[["Graph", Any, Sequence[str], str], None]
@@ -104,12 +105,15 @@ class Graph:
         return self._sizes[tensor]
 
 
-def to_model(net: Net, io: str = "scores", expose: Sequence[str] = ()) -> onnx.ModelProto:
+def to_model(
+    net: Net, io: str = "scores", expose: Sequence[str] = (), mean: Sequence[float] | None = None
+) -> onnx.ModelProto:
     """The net in inference as an ONNX model, without metadata.
 
     io: "scores" gives the net's outputs, N x K x H x W float32 under Caffe's names; "labels" gives N x H x W uint8,
-    the first of the best classes (see `label_names`). expose: further tops to give as outputs.
-    Raises BadInput for a layer, a number of classes or a size that cannot be exported.
+    the first of the best classes (see `label_names`); "image" gives these too, of N x H x W x 3 uint8 RGB (the tensor
+    "image"). expose: further tops to give as outputs. mean: what "image" subtracts, BGR.
+    Raises BadInput for a layer, a number of classes or a size that cannot be exported, and a net without an image.
     """
     if io not in IO:
         raise ValueError(f"io {io!r}: one of {', '.join(IO)}")
@@ -121,17 +125,20 @@ def to_model(net: Net, io: str = "scores", expose: Sequence[str] = ()) -> onnx.M
         if top not in dims or top in kept.inputs:
             raise ValueError(f"{spec.name} computes no top {top!r}")
     graph = Graph(net)
+    taken = {name: (TensorProto.FLOAT, dims[name]) for name in kept.inputs}
+    if io == "image":
+        taken = {IMAGE: (TensorProto.UINT8, write_image(graph, {name: dims[name] for name in kept.inputs}, mean))}
     tensors = _write_layers(graph, kept, {*expose, *spec.outputs})
     given = {top: (TensorProto.FLOAT, dims[top]) for top in (*(spec.outputs if io == "scores" else ()), *expose)}
-    if io == "labels":
+    if io != "scores":
         for top, name in label_names(spec).items():
-            _write_labels(graph, tensors[top], dims[top], name)
+            write_labels(graph, tensors[top], dims[top], name)
             given[name] = (TensorProto.UINT8, (dims[top][0], *dims[top][2:]))
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             spec.name,
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims[name]) for name in kept.inputs],
+            [helper.make_tensor_value_info(name, *kind) for name, kind in taken.items()],
             [helper.make_tensor_value_info(name, *kind) for name, kind in given.items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -208,16 +215,6 @@ def _write_layers(graph: Graph, spec: NetSpec, wanted: set[str]) -> dict[str, st
         else:
             _EMITTERS[type(layer)](graph, layer, bottoms, tensors[top])
     return tensors
-
-
-def _write_labels(graph: Graph, score: str, dims: Dims, name: str) -> None:
-    classes = dims[1]
-    if isinstance(classes, int) and classes > 256:
-        raise BadInput(f"{score} has {classes} classes and labels are uint8: export it with --io scores")
-    best = graph.helper("ArgMax", [score], name, "argmax", axis=1, keepdims=0, select_last_index=0)
-    # TensorRT 10 documents conversions to uint8 from floats only (DataType.UINT8), so not from ArgMax's int64.
-    real = graph.helper("Cast", [best], name, "float", to=TensorProto.FLOAT)
-    graph.node("Cast", [real], name, name, to=TensorProto.UINT8)
 
 
 def _window(layer: Window) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from onnx import helper
 
+from export.ends import IMAGE
 from export.graph import IO, label_names, to_model
 from export.verify import Disagreement, Report, verify
 from fcn import cli
@@ -35,18 +36,20 @@ def export_onnx(
 
     about: what the weights were trained for; it becomes the file's metadata, without which `runtime` refuses it.
     io: "scores" gives the net's outputs, N x K x H x W float32 under Caffe's names; "labels" gives their best
-    classes, N x H x W uint8. expose: further Caffe tops to give as outputs, for comparisons layer by layer.
+    classes, N x H x W uint8; "image" these too, of N x H x W x 3 uint8 RGB instead of Caffe's input.
+    expose: further Caffe tops to give as outputs, for comparisons layer by layer.
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
     properties = describe(net, about, io).to_properties() if about else {}
+    mean = about.mean if about else None
     with atomic(path) as temporary:
-        model = to_model(net, io, expose)
+        model = to_model(net, io, expose, mean)
         helper.set_model_props(model, properties)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         del model  # a copy of the weights: verification needs the memory
         try:
-            return verify(net, temporary, io)
+            return verify(net, temporary, io, mean)
         except Disagreement as problem:
             raise Disagreement(f"{problem}; nothing written") from problem
 
@@ -67,7 +70,7 @@ def describe(net: Net, about: About, io: str) -> Metadata:
             mean=about.mean,
             void=about.void,
             io=io,
-            input=spec.inputs[0],
+            input=IMAGE if io == "image" else spec.inputs[0],
             output=top if io == "scores" else label_names(spec)[top],
             weights_sha256=weights_sha256(net),
             provenance={**about.provenance, **origin},
@@ -124,7 +127,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar=("B", "G", "R"),
         help=f"what a Caffe net's images are reduced by; not given: {MEAN}",
     )
-    parser.add_argument("--io", choices=IO, default="scores", help="what comes out: scores, or the best classes' ids")
+    parser.add_argument(
+        "--io",
+        choices=IO,
+        default="scores",
+        help="scores: Caffe's input to its scores; labels: to the best classes' ids; image: uint8 RGB to these ids",
+    )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="not given: beside SOURCE, or out/NET.onnx for random weights"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import onnxruntime
 import torch
 from tqdm import tqdm
 
+from export.ends import IMAGE
 from export.graph import label_names, takes_one_size
 from fcn.cli import BadInput
 from reference.layers import Input
 from reference.net import Net
+from runtime.segmenter import preprocess
 
 # Batch, height, width: the smallest image, two sizes that no stride divides, one of them as a batch, and a real one.
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 224, 224))
@@ -49,8 +52,8 @@ class Report:
         return f"{self.runtime}, agrees with PyTorch at {sizes}: {scores}labels equal on {self.agreement:.4%}"
 
 
-def verify(net: Net, path: str | Path, io: str = "scores") -> Report:
-    """Check the file `path`, which `to_model(net, io)` made, and compare it with `net` (on the CPU).
+def verify(net: Net, path: str | Path, io: str = "scores", mean: Sequence[float] | None = None) -> Report:
+    """Check the file `path`, which `to_model(net, io, mean=mean)` made, and compare it with `net` (on the CPU).
 
     Raises Disagreement where it is no valid ONNX, where ONNX Runtime cannot run it, or where scores differ by more
     than TOLERANCE or labels differ other than by a tie; BadInput where the net's own scores are not finite.
@@ -64,9 +67,14 @@ def verify(net: Net, path: str | Path, io: str = "scores") -> Report:
     outputs = {top: top for top in net.spec.outputs} if io == "scores" else label_names(net.spec)
     sizes, worst, equal, pixels = _sizes(net), 0.0, 0, 0
     for batch, height, width in tqdm(sizes, "verifying", unit="size", leave=False, disable=None):
-        inputs, at = _images(net, batch, height, width), f"{height}x{width}"
+        given = inputs = _images(net, batch, height, width)
+        at = f"{height}x{width}"
+        if io == "image" and mean is not None:
+            ((data, blob),) = inputs.items()
+            image = (np.moveaxis(blob, 1, 3) + 128).astype(np.uint8)
+            given, inputs = {IMAGE: image}, {data: preprocess(image, mean)}
         try:
-            found = dict(zip(outputs, session.run(list(outputs.values()), inputs), strict=True))
+            found = dict(zip(outputs, session.run(list(outputs.values()), given), strict=True))
         except Exception as error:
             raise Disagreement(f"{name}: ONNX Runtime fails at {at} ({error})") from error
         for top, scores in _scores(net, inputs).items():

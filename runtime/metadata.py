@@ -35,9 +35,9 @@ class Metadata:
     mean: tuple[float, float, float]
     """What is subtracted from a 0-255 image, in `channel_order`, in double precision as the authors did."""
     io: str
-    """"scores": N x K x H x W float32 comes out; "labels": N x H x W integer class ids."""
+    """"scores": N x K x H x W float32 comes out; "labels": N x H x W integer class ids; "image": labels, of pixels."""
     input: str
-    """Name of the tensor that takes N x 3 x H x W float32."""
+    """Name of the tensor that takes N x 3 x H x W float32; where `io` is "image", N x H x W x 3 uint8 RGB."""
     output: str
     """Name of the tensor that `io` describes."""
     weights_sha256: str
@@ -59,8 +59,8 @@ class Metadata:
             object.__setattr__(self, name, value)
         if self.channel_order != "BGR":
             raise ValueError(f"channel_order {self.channel_order!r}: only BGR is supported")
-        if self.io not in ("scores", "labels"):
-            raise ValueError(f'io {self.io!r}: only "scores" and "labels" are supported')
+        if self.io not in ("scores", "labels", "image"):
+            raise ValueError(f'io {self.io!r}: only "scores", "labels" and "image" are supported')
         if self.void not in range(len(self.classes), 256):
             raise ValueError(f"void {self.void!r}: a label above the class ids, 255 at most")
         if not isinstance(self.provenance, dict):

@@ -29,6 +29,8 @@ FOLDING = "optimization.constant_folding_max_output_size_in_bytes"
 FOLDED = 4
 # What a graph may take and give, as ONNX Runtime spells it.
 FLOAT = ("tensor(float)",)
+BLOB = FLOAT, (None, 3, None, None)
+PIXELS = ("tensor(uint8)",), (None, None, None, 3)
 IDS = tuple(f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64))
 MEMORY = re.compile(r"failed to allocate|bad.alloc|alloc_failed|out of memory", re.IGNORECASE)
 AGAIN = "export it again with python export/to_onnx.py, or copy it again"
@@ -71,7 +73,8 @@ class OrtBackend:
             raise BadInput(f"{path}: its names are damaged ({error}); {AGAIN}") from error
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """N x 3 x H x W float32 (BGR, mean subtracted) -> N x K x H x W float32 scores or N x H x W labels.
+        """What the file takes and gives: N x 3 x H x W float32 (BGR, mean subtracted) or N x H x W x 3 uint8 RGB ->
+        N x K x H x W float32 scores or N x H x W labels.
 
         Raises MemoryError where the memory does not suffice, BadInput where the model refuses the input (a
         graph of fixed size, say).
@@ -127,11 +130,14 @@ class OrtBackend:
         about = self.metadata
         taken = {tensor.name: tensor for tensor in self._session.get_inputs()}
         given = {tensor.name: tensor for tensor in self._session.get_outputs()}
-        if list(taken) != [about.input] or not _fits(taken[about.input], FLOAT, (None, 3, None, None)):
-            raise BadInput(f"lacks its sole input {about.input!r} of N x 3 x H x W float32; {AGAIN}")
+        image = about.io == "image"
+        if list(taken) != [about.input] or not _fits(taken[about.input], *(PIXELS if image else BLOB)):
+            what = "N x H x W x 3 uint8" if image else "N x 3 x H x W float32"
+            raise BadInput(f"lacks its sole input {about.input!r} of {what}; {AGAIN}")
         kinds, sizes = (FLOAT, (None, len(about.classes), None, None)) if about.io == "scores" else (IDS, (None,) * 3)
         if about.output not in given or not _fits(given[about.output], kinds, sizes):
-            raise BadInput(f"lacks an output {about.output!r} with {about.io} of {len(about.classes)} classes; {AGAIN}")
+            what = "scores" if about.io == "scores" else "labels"
+            raise BadInput(f"lacks an output {about.output!r} with {what} of {len(about.classes)} classes; {AGAIN}")
 
 
 def _preload() -> str:

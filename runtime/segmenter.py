@@ -133,7 +133,8 @@ class Segmenter:
         check(images)
         height, width = images[0].shape[:2]
         try:
-            out = self._backend.run(preprocess(images, self.metadata.mean))
+            pixels = self.metadata.io == "image"
+            out = self._backend.run(np.asarray(images) if pixels else preprocess(images, self.metadata.mean))
         except MemoryError as error:
             many = f"{'an image' if len(images) == 1 else f'{len(images)} images'} of {height} x {width}"
             raise BadInput(

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import contenders, latency
 from benchmarks.contenders import Contender
-from benchmarks.subject import scenes
+from benchmarks.subject import Subject, scenes
 from export.to_onnx import randomise, weights_sha256
 from fcn.cli import BadInput
 from reference import checkpoint, surgery
@@ -18,6 +18,8 @@ from reference.builder import Builder
 from reference.checkpoint import About
 from reference.data.shapes import Shapes
 from reference.net import Net
+from runtime.segmenter import labels, preprocess
+from tests.runtime.models import MEAN, WEIGHT, metadata, save
 
 ROW = {
     "name",
@@ -42,6 +44,17 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def figures(out: Path) -> dict:
     return json.loads((out / "latency.json").read_text())
+
+
+def test_a_file_that_takes_pixels_gets_pixels(tmp_path: Path) -> None:
+    path, images = save(tmp_path / "image.onnx", "image"), scenes(2, 20, 30)
+    subject = Subject("", path, metadata("image"), None)
+    task = contenders.Task(subject, images, preprocess(images, MEAN), torch.device("cpu"), 1)
+    tensor, picture = contenders.onnx_runtime(task)
+    assert tensor.begins_with == picture.begins_with == contenders.IMAGE
+    expected = labels(np.einsum("kc,nchw->nkhw", WEIGHT[:, :, 0, 0], task.x))
+    for contender in (tensor, picture):
+        assert np.mean(contenders.label_map(contender.run()) == expected) > 0.99  # sums in another order
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,19 +10,20 @@ import onnxruntime
 import pytest
 import torch
 
-from export.graph import to_model
+from export.graph import IO, to_model
 from export.verify import SIZES, TOLERANCE, Disagreement, verify
 from fcn.cli import BadInput
 from reference import build
+from reference.data.voc import MEAN
 from reference.layers import Convolution, Crop, InnerProduct, Softmax
 from reference.net import Net, NetSpec
 from tests.export.nets import NAMES, WIDTH, narrow, small
 
 
-def write(net: Net, folder: Path, io: str = "scores") -> Path:
+def write(net: Net, folder: Path, io: str = "scores", mean: Sequence[float] = MEAN) -> Path:
     """The net's file, unverified."""
     path = folder / "net.onnx"
-    path.write_bytes(to_model(net, io).SerializeToString())
+    path.write_bytes(to_model(net, io, mean=mean).SerializeToString())
     return path
 
 
@@ -34,17 +36,24 @@ def test_a_faithful_file_passes(name: str, tmp_path: Path) -> None:
     assert "1x1, 2 of 37x53, 97x131, 224x224: scores within" in str(report)
 
 
-def test_a_faithful_file_of_labels_passes(tmp_path: Path) -> None:
-    report = verify(narrow(), write(narrow(), tmp_path, "labels"), "labels")
+@pytest.mark.parametrize("io", ["labels", "image"])
+def test_a_faithful_file_of_labels_passes(io: str, tmp_path: Path) -> None:
+    report = verify(narrow(), write(narrow(), tmp_path, io), io, MEAN)
     assert report.worst is None and report.agreement == 1
     assert str(report).endswith("224x224: labels equal on 100.0000%")
 
 
-@pytest.mark.parametrize("io", ["scores", "labels"])
+@pytest.mark.parametrize("io", IO)
 def test_other_weights_are_found_out(io: str, tmp_path: Path) -> None:
     path = write(narrow(seed=1), tmp_path, io)
     with pytest.raises(Disagreement, match=r"voc-fcn8s: ONNX Runtime and PyTorch disagree at \d+x\d+: "):
-        verify(narrow(), path, io)
+        verify(narrow(), path, io, MEAN)
+
+
+def test_another_mean_and_another_order_of_colours_are_found_out(tmp_path: Path) -> None:
+    for wrong in ((MEAN[0] + 8, *MEAN[1:]), MEAN[::-1]):
+        with pytest.raises(Disagreement, match="labels of score differ"):
+            verify(narrow(), write(narrow(), tmp_path, "image", wrong), "image", MEAN)
 
 
 @pytest.mark.parametrize("crop", ["score_pool4c", "score_pool3c", "score"])

@@ -24,7 +24,7 @@ def metadata(io: str = "scores", **changes: Any) -> Metadata:
         "palette": voc_palette().tolist(),
         "mean": MEAN,
         "io": io,
-        "input": "data",
+        "input": "image" if io == "image" else "data",
         "output": "score" if io == "scores" else "label",
         "weights_sha256": "0" * 64,
         "provenance": {"recipe": "voc-fcn8s", "iteration": 100000, "note": "äöü"},
@@ -40,10 +40,24 @@ def model(
     opset: int = 18,
     properties: dict[str, str] | None = None,
 ) -> ModelProto:
-    """data: N x 3 x H x W float32 -> score: N x K x H x W, or label: N x H x W uint8. properties: {} for none."""
+    """data: N x 3 x H x W float32 -> score: N x K x H x W, or label: N x H x W uint8; or image: N x H x W x 3 uint8
+    -> label. properties: {} for none.
+    """
     nodes = [helper.make_node("Conv", ["data", "weight"], ["score"])]
+    taken = helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, *size])
+    constants = {"weight": weight}
+    if io == "image":
+        pixels = [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["float"], ["rgb"], perm=[0, 3, 1, 2]),
+            helper.make_node("Gather", ["rgb", "order"], ["bgr"], axis=1),
+            helper.make_node("Sub", ["bgr", "mean"], ["data"]),
+        ]
+        nodes = [*pixels, *nodes]
+        taken = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3])
+        constants |= {"order": np.array([2, 1, 0]), "mean": np.array(MEAN, np.float32).reshape(3, 1, 1)}
     output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", len(weight), *size])
-    if io == "labels":
+    if io != "scores":
         nodes += [
             helper.make_node("ArgMax", ["score"], ["best"], axis=1, keepdims=0),
             helper.make_node("Cast", ["best"], ["label"], to=TensorProto.UINT8),
@@ -52,9 +66,9 @@ def model(
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, *size])],
+        [taken],
         [output],
-        [numpy_helper.from_array(weight, "weight")],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     helper.set_model_props(made, metadata(io).to_properties() if properties is None else properties)

@@ -49,7 +49,7 @@ def exported(name: str, io: str, path: Path) -> onnx.ModelProto:
     from tests.export.nets import about, narrow
 
     net = narrow(name)
-    made = to_model(net, io)
+    made = to_model(net, io, mean=about(net).mean)
     helper.set_model_props(made, describe(net, about(net), io).to_properties())
     path.write_bytes(made.SerializeToString())
     return made
@@ -63,6 +63,7 @@ def exported(name: str, io: str, path: Path) -> onnx.ModelProto:
         ("voc-fcn8s", "scores"),
         ("voc-fcn8s", "labels"),
         ("voc-fcn8s-atonce", "labels"),
+        ("voc-fcn8s", "image"),
     ],
 )
 def test_every_export_is_parsed_and_built_with_free_sizes(name: str, io: str, library: Any, tmp_path: Path) -> None:
@@ -76,7 +77,8 @@ def test_every_export_is_parsed_and_built_with_free_sizes(name: str, io: str, li
     plan = (tmp_path / "m.engine").read_bytes()
     about = sidecar.read(tmp_path / "m.engine")
     assert about.plan_sha256 == hashlib.sha256(plan).hexdigest()
-    assert about.ranges() == [profiles.Profile(*profiles.VOC)] and about.targets == list(TARGETS)
+    declared = (-1, -1, -1, 3) if io == "image" else (-1, 3, -1, -1)
+    assert about.ranges() == [profiles.default(declared)] and about.targets == list(TARGETS)
     assert about.precision["FLOAT"] > 30 and not {"HALF", "BF16", "INT8", "FP8"} & set(about.precision)
     assert about.described().net == name and about.described().io == io
 

@@ -96,6 +96,7 @@ def test_metadata_that_the_graph_does_not_keep(tmp_path: Path) -> None:
         ({"output": "prob"}, "output 'prob'"),
         ({"classes": ("a", "b")}, "output 'score' with scores of 2 classes"),
         ({"io": "labels"}, "output 'score' with labels"),
+        ({"io": "image"}, "sole input 'image' of N x H x W x 3 uint8"),
     )
     for changes, what in wrongs:
         wrong = metadata(**{"output": "score", **changes}).to_properties()

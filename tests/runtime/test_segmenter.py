@@ -19,6 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save(folder / "scores.onnx")
     save(folder / "labels.onnx", "labels")
+    save(folder / "image.onnx", "image")
     return folder
 
 
@@ -64,11 +65,21 @@ def test_labels_are_the_argmax_of_the_net(folder: Path) -> None:
             np.testing.assert_array_equal(got, label_seg(picture))
 
 
+def test_a_model_that_takes_pixels_gets_them_as_they_are(folder: Path) -> None:
+    with opened(folder / "labels.onnx") as seg, opened(folder / "image.onnx") as pixels:
+        for picture in (image(5, 7), image(64, 31)[::2, ::-1], image(1, 1)):
+            np.testing.assert_array_equal(pixels(picture), seg(picture))
+        with pytest.raises(BadInput, match=r"image.onnx: gives labels, not scores"):
+            pixels.scores(image(4, 4))
+        with pytest.raises(BadInput, match="not enough memory for an image of 16777216 x 16777216"):
+            pixels(np.lib.stride_tricks.as_strided(image(1, 1), (2**24, 2**24, 3), (0, 0, 1)))
+
+
 def test_the_first_of_equal_scores_wins(tmp_path: Path) -> None:
     weight = np.zeros((5, 3, 1, 1), np.float32)
     weight[2:] = 1  # the score of classes 2, 3, 4 is one sum, that of 0 and 1 is zero
     picture = np.concatenate([np.full((4, 4, 3), 255, np.uint8), np.zeros((4, 4, 3), np.uint8)])
-    for io in ("scores", "labels"):
+    for io in ("scores", "labels", "image"):
         got = opened(save(tmp_path / f"{io}.onnx", io, weight=weight))(picture)
         assert (got[:4] == 2).all() and (got[4:] == 0).all()
 
@@ -98,7 +109,7 @@ def test_probabilities_need_scores(folder: Path) -> None:
 
 def test_a_batch_is_its_images_one_by_one(folder: Path) -> None:
     pictures = [image(9, 11, seed) for seed in range(3)]
-    for name in ("scores.onnx", "labels.onnx"):
+    for name in ("scores.onnx", "labels.onnx", "image.onnx"):
         with opened(folder / name) as seg:
             got = seg.batch(pictures)
             assert got.shape == (3, 9, 11) and got.dtype == np.uint8
