@@ -80,14 +80,19 @@ TRAINING_LOSS = 5e-6
 # History, max|a-b| / max|b| over 256 samples, where no tie can act: worst 5.9e-6, 7.1e-6 with AVX2 (score_fr of
 # voc-fcn32s after ten steps). Norms of changes: 1.1e-5, where one weight more of conv1_2 took a rounding.
 TRAINING = 5e-5
-# And below ties, where Caffe's sum fell on the other side of a rounding than ours. Here one tie a run did, and it
-# explains all that is not within TRAINING (share of the layer's largest; what history is off by, what it makes):
-#   voc-fcn32s          iteration 6  unit 7094 of conv3_1 near zero    1.5e-7  1.4800e-12  1.4801e-12
-#   voc-fcn16s          iteration 0  unit 286909 of conv4_2            1.0e-8  1.6048e-14  1.6051e-14
-#   voc-fcn8s           iteration 0  channel 15 of pool4, two pixels   8.3e-8  98 % of the difference in conv4_2's bias
-#   voc-fcn8s-atonce    iteration 3  unit 998070 of conv1_2            4.6e-8  5.0185e-12  5.0176e-12
-# With those units taken as Caffe took them the histories agree to 7.4e-6, 3.8e-6 and 3.6e-6 (32s, 16s after its first
-# step, at once) instead of 4.9e-4, 1.9e-3 and 3.4e-3 (8s: 5.9e-4). Which tie falls is the processor's choice, and an
+# And below ties, where Caffe's sum fell on the other side of a rounding than ours. Eight did here, and they explain
+# all that is not within TRAINING: unit (channel, y, x), how near it stands to zero (to the other, for two of a pooling
+# window) by the layer's largest, and what of the difference it leaves in the bias of the layer that shows it:
+#   voc-fcn32s         iteration 6  conv3_1 (1, 35, 24)                1.5e-7   0.05 %
+#   voc-fcn16s         iteration 0  conv4_2 (248, 13, 14)              1.0e-8   0.02 %
+#                      iteration 1  pool4 (114, 24, 18 and 19)         4.8e-8   0.2 %
+#   voc-fcn8s          iteration 0  pool4 (15, 11, 10 and 11)          8.3e-8   2 %
+#                      iteration 1  pool4 (425, 24, 14 and 15)         3.7e-9   0.3 %
+#                      iteration 2  conv2_2 (25, 59, 50)               1.2e-7   0.3 %
+#                      iteration 4  conv4_1 (384, 16, 10)              4.5e-9   0.2 %
+#   voc-fcn8s-atonce   iteration 3  conv1_2 (14, 141, 112)             4.6e-8   0.02 %
+# With its unit taken as Caffe took it, 32s agrees to 7.4e-6 instead of 4.9e-4, the first step of 16s to 3.8e-6
+# instead of 1.9e-3, at once to 3.6e-6 instead of 3.4e-3 (8s: 5.9e-4). Which ties fall is the processor's choice, and an
 # image of 64 x 80 has few units that carry a gradient: with AVX2 7.6e-3, 1.4e-3, 3.6e-2 and 1.2e-3. A wrong
 # multiplier is off by more; a wrong momentum by 1 % in the score layers, which no tie reaches.
 TRAINING_TIE = 0.1
