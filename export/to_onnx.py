@@ -14,6 +14,7 @@ from onnx import helper
 
 from export.ends import IMAGE
 from export.graph import IO, label_names, to_model
+from export.precision import PRECISIONS, to_half
 from export.verify import Disagreement, Report, verify
 from fcn import cli
 from fcn.cli import BadInput
@@ -30,21 +31,27 @@ from runtime.metadata import Metadata
 
 
 def export_onnx(
-    net: Net, path: str | Path, about: About | None = None, io: str = "scores", expose: Sequence[str] = ()
+    net: Net,
+    path: str | Path,
+    about: About | None = None,
+    io: str = "scores",
+    expose: Sequence[str] = (),
+    precision: str = "fp32",
 ) -> Report:
     """Write `net` (on the CPU) to `path`, verify the file, and only then give it its name.
 
     about: what the weights were trained for; it becomes the file's metadata, without which `runtime` refuses it.
     io: "scores" gives the net's outputs, N x K x H x W float32 under Caffe's names; "labels" gives their best
     classes, N x H x W uint8; "image" these too, of N x H x W x 3 uint8 RGB instead of Caffe's input.
-    expose: further Caffe tops to give as outputs, for comparisons layer by layer.
+    expose: further Caffe tops to give as outputs, for comparisons layer by layer. precision: "fp32", or "fp16" for
+    a graph of float16 between these ends.
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
-    properties = describe(net, about, io).to_properties() if about else {}
+    properties = describe(net, about, io, precision).to_properties() if about else {}
     mean = about.mean if about else None
     with atomic(path) as temporary:
-        model = to_model(net, io, expose, mean)
+        model = (to_half if precision == "fp16" else to_model)(net, io, expose, mean)
         helper.set_model_props(model, properties)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         del model  # a copy of the weights: verification needs the memory
@@ -54,14 +61,14 @@ def export_onnx(
             raise Disagreement(f"{problem}; nothing written") from problem
 
 
-def describe(net: Net, about: About, io: str) -> Metadata:
+def describe(net: Net, about: About, io: str, precision: str = "fp32") -> Metadata:
     """What the file says of itself; of several inputs or outputs, the first. Raises BadInput for contradictions."""
     spec = net.spec
     top = spec.outputs[0]
     channels = spec.shapes()[top][1]
     if len(about.classes) != channels:
         raise BadInput(f"{spec.name}: {top} has {channels} channels, but {len(about.classes)} classes are named")
-    origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset}
+    origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset, "precision": precision}
     try:
         return Metadata(
             net=spec.name,
@@ -133,6 +140,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="scores",
         help="scores: Caffe's input to its scores; labels: to the best classes' ids; image: uint8 RGB to these ids",
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of all between input and output")
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="not given: beside SOURCE, or out/NET.onnx for random weights"
     )
@@ -152,9 +160,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = args.out or out
     if about is None:
         print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
-    print(f"writing {net.spec.name} ({args.io}) and verifying it in ONNX Runtime ...", flush=True)
+    print(f"writing {net.spec.name} ({args.io}, {args.precision}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
-    report = export_onnx(net, out, about, args.io)
+    report = export_onnx(net, out, about, args.io, precision=args.precision)
     seconds = time.perf_counter() - start
     print(f"{report}\n{out}: {out.stat().st_size / 1e6:.1f} MB in {seconds:.1f} s, sha256 {sha256(out)}")
 

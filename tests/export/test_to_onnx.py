@@ -57,6 +57,7 @@ def test_the_file_says_what_it_is(io: str, tmp_path: Path) -> None:
         "recipe": "voc-fcn8s",
         "iteration": 100000,
         "dataset": "voc",
+        "precision": "fp32",
     }
 
 

@@ -42,44 +42,51 @@ def run(*words: str | Path) -> int:
     return build.main([*map(str, words), "--backend", "tensorrt-rtx"])
 
 
-def exported(name: str, io: str, path: Path) -> onnx.ModelProto:
+def exported(name: str, io: str, precision: str, path: Path) -> onnx.ModelProto:
     """The narrow net as export/to_onnx.py writes it; it is verified elsewhere."""
     from export.graph import to_model
+    from export.precision import to_half
     from export.to_onnx import describe
     from tests.export.nets import about, narrow
 
     net = narrow(name)
-    made = to_model(net, io, mean=about(net).mean)
-    helper.set_model_props(made, describe(net, about(net), io).to_properties())
+    made = (to_half if precision == "fp16" else to_model)(net, io, mean=about(net).mean)
+    helper.set_model_props(made, describe(net, about(net), io, precision).to_properties())
     path.write_bytes(made.SerializeToString())
     return made
 
 
 @pytest.mark.parametrize(
-    ("name", "io"),
+    ("name", "io", "precision"),
     [
-        ("voc-fcn32s", "scores"),
-        ("voc-fcn16s", "scores"),
-        ("voc-fcn8s", "scores"),
-        ("voc-fcn8s", "labels"),
-        ("voc-fcn8s-atonce", "labels"),
-        ("voc-fcn8s", "image"),
+        ("voc-fcn32s", "scores", "fp32"),
+        ("voc-fcn16s", "scores", "fp32"),
+        ("voc-fcn8s", "scores", "fp32"),
+        ("voc-fcn8s", "labels", "fp32"),
+        ("voc-fcn8s-atonce", "labels", "fp32"),
+        ("voc-fcn8s", "image", "fp32"),
+        ("voc-fcn8s", "scores", "fp16"),
+        ("voc-fcn8s-atonce", "image", "fp16"),
     ],
 )
-def test_every_export_is_parsed_and_built_with_free_sizes(name: str, io: str, library: Any, tmp_path: Path) -> None:
-    """For three cards at once. The plan holds the file's own float32: weights, bit for bit, and names.
+def test_every_export_is_parsed_and_built_with_free_sizes(
+    name: str, io: str, precision: str, library: Any, tmp_path: Path
+) -> None:
+    """For three cards at once. The plan holds the file's own floats: weights, bit for bit, and names.
 
     Of a plan no more can be read without a card. Weights of convolutions stand in it with channels last;
     deconvolutions are taken apart.
     """
-    source = exported(name, io, tmp_path / "m.onnx")
+    source = exported(name, io, precision, tmp_path / "m.onnx")
     assert run(tmp_path / "m.onnx", "--computeCapabilities", *TARGETS) == 0
     plan = (tmp_path / "m.engine").read_bytes()
     about = sidecar.read(tmp_path / "m.engine")
     assert about.plan_sha256 == hashlib.sha256(plan).hexdigest()
     declared = (-1, -1, -1, 3) if io == "image" else (-1, 3, -1, -1)
     assert about.ranges() == [profiles.default(declared)] and about.targets == list(TARGETS)
-    assert about.precision["FLOAT"] > 30 and not {"HALF", "BF16", "INT8", "FP8"} & set(about.precision)
+    kind, dtype = ("HALF", np.float16) if precision == "fp16" else ("FLOAT", np.float32)
+    assert about.precision[kind] > 30 and not {"HALF", "BF16", "INT8", "FP8"} - {kind} & set(about.precision)
+    assert about.precision["FLOAT"] <= 10 or precision == "fp32"  # the ends of a float16 graph
     assert about.described().net == name and about.described().io == io
 
     weights = {each.name: numpy_helper.to_array(each) for each in source.graph.initializer}
@@ -87,8 +94,9 @@ def test_every_export_is_parsed_and_built_with_free_sizes(name: str, io: str, li
     assert len(convolutions) >= 15
     for node in convolutions:
         kernel, bias = weights[node.input[1]], weights[node.input[2]]
-        assert kernel.dtype == np.float32 and bias.tobytes() in plan
-        assert np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).tobytes() in plan, node.name
+        assert kernel.dtype == dtype and bias.tobytes() in plan
+        if precision == "fp32" or (kernel.shape[1] > 3 and kernel.shape[2] > 1):  # those of float16 are rearranged
+            assert np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).tobytes() in plan, node.name
     assert about.described().input.encode() in plan and about.described().output.encode() in plan
 
 
