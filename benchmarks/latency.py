@@ -25,9 +25,9 @@ from benchmarks.interleave import Times, interleave
 from benchmarks.subject import Subject, find, scenes
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, write_json
+from fcn.images import preprocess
 from fcn.record import record
 from reference.runs import pick_device
-from runtime.segmenter import preprocess
 
 # Share of pixels on which every contender must give the first one's label. They sum float32 in orders of their own,
 # which can turn ties: not seen yet (1.0 on CPUs). Labels one pixel off agree on 0.973 (random) to 0.998 (trained).

@@ -15,9 +15,9 @@ from PIL import Image
 
 from benchmarks import page
 from benchmarks.charts import INK, STYLE
-from fcn.images import colour
+from fcn.images import colour, preprocess
 from reference.checkpoint import Checkpoint
-from reference.data import Dataset, Sample, preprocess
+from reference.data import Dataset, Sample
 from reference.engine import place
 
 
@@ -48,7 +48,7 @@ def rows(data: Dataset, indices: Sequence[int], checkpoints: Mapping[str, Checkp
     nets = {name: place(saved.net, torch.device("cpu")).eval() for name, saved in checkpoints.items()}
     found = []
     for sample in (data[index] for index in indices):
-        x = torch.from_numpy(preprocess(sample.image, data.mean))[None]
+        x = torch.from_numpy(preprocess([sample.image], data.mean))
         with torch.inference_mode():
             labels = {name: net(x)[0].argmax(0).to(torch.uint8).numpy() for name, net in nets.items()}
         found.append(Row(sample, labels))

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fcn.cli import BadInput
-from runtime.segmenter import preprocess
+from fcn.images import preprocess
 
 if TYPE_CHECKING:
     from export.graph import Dims, Graph
@@ -20,7 +20,7 @@ IMAGE = "image"
 
 def write_image(graph: Graph, inputs: Mapping[str, Dims], mean: Sequence[float] | None) -> Dims:
     """Write what makes the net's input, N x 3 x H x W float32, of IMAGE, whose axes are returned:
-    runtime.segmenter.preprocess, bit for bit. mean: BGR.
+    fcn.images.preprocess, bit for bit. mean: BGR.
 
     Raises BadInput for a net that takes no image, or more than that.
     """

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from export.ends import IMAGE
 from export.graph import label_names, takes_one_size
 from fcn.cli import BadInput
+from fcn.images import preprocess
 from reference.layers import Input
 from reference.net import Net
-from runtime.segmenter import preprocess
 
 # Batch, height, width: the smallest image, two sizes that no stride divides, one of them as a batch, and a real one.
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 224, 224))

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from fcn.cli import BadInput
 from fcn.files import sync, write_json, writing
+from fcn.images import preprocess
 from fcn.record import record
 from reference import checkpoint
 from reference.checkpoint import About
-from reference.data import AuthorsOrder, Dataset, preprocess
+from reference.data import AuthorsOrder, Dataset
 from reference.net import Net
 from reference.progress import (
     LOG,
@@ -72,7 +73,7 @@ class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
             samples = [self.data[i] for i in self.order[index * self.batch : (index + 1) * self.batch]]
         except BadInput as problem:  # returned, not raised: a worker process would wrap it into a traceback
             return problem
-        images = torch.from_numpy(np.stack([preprocess(sample.image, self.data.mean) for sample in samples]))
+        images = torch.from_numpy(preprocess([sample.image for sample in samples], self.data.mean))
         labels = torch.from_numpy(np.stack([sample.label[None] for sample in samples]))
         return images.contiguous(memory_format=torch.channels_last), labels
 
@@ -235,7 +236,7 @@ def evaluate(
     live = torch.zeros((), device=device)
     for index in tqdm(range(len(data)), desc="evaluating", disable=None, leave=False):
         sample = data[index]
-        image = torch.from_numpy(preprocess(sample.image, data.mean))[None].to(device)
+        image = torch.from_numpy(preprocess([sample.image], data.mean)).to(device)
         tops = net.run((top, *watched), {"data": image.contiguous(memory_format=torch.channels_last)})
         prediction = tops[top][0].argmax(0).to(torch.uint8).cpu().numpy()
         hist += confusion(sample.label, prediction.reshape(sample.label.shape), len(data.classes))

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from fcn.cli import BadInput, command, parser
-from fcn.images import overlay, read_image, write_image, write_label
+from fcn.images import overlay, preprocess, read_image, write_image, write_label
 from reference import checkpoint
-from reference.data import preprocess
 from reference.runs import latest, pick_device
 
 
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = saved.net.eval().to(device)
     try:
         with torch.no_grad():
-            score = net(torch.from_numpy(preprocess(image, saved.about.mean))[None].to(device))
+            score = net(torch.from_numpy(preprocess([image], saved.about.mean)).to(device))
         label = score[0].argmax(0).to(torch.uint8).cpu().numpy().reshape(image.shape[:2])
     except (ValueError, RuntimeError, KeyError) as error:  # a classifier, a net of several inputs or outputs
         what = f"{saved.net.spec.name} makes no label map of {options.image} ({error})"

@@ -80,12 +80,17 @@ def start_from(net: Net, path: Path, wanted: str) -> Report:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one. Raises BadInput for a device that is not there."""
+    """`auto` is the first GPU where there is one. Raises BadInput for a device that is not there.
+
+    On a GPU, float32 is from then on computed as such: torch's convolutions take TF32 (10 bits) unless told.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"--device {name}: not available here ({str(error).splitlines()[0]}); use cpu") from error
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return device

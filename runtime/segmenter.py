@@ -11,6 +11,7 @@ import numpy as np
 
 from fcn.cli import BadInput
 from fcn.files import existing
+from fcn.images import preprocess
 from runtime.metadata import Metadata
 
 ENGINES = (".engine", ".plan")
@@ -157,19 +158,6 @@ def check(images: Images) -> None:
             raise BadInput(f"an image is an H x W x 3 uint8 RGB array, not {what}")
         if image.shape != images[0].shape:
             raise BadInput(f"the images of a batch are of one size: got {images[0].shape} and {image.shape}")
-
-
-def preprocess(images: Images, mean: Sequence[float]) -> np.ndarray:
-    """N images -> N x 3 x H x W float32: BGR minus the mean (BGR); nothing is resized.
-
-    Bit for bit what the authors' data layers and infer.py compute: they subtract a mean in double precision
-    from float32 and round once. A float32 mean would round twice and differ in a third of all values.
-    """
-    x = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
-    mean_bgr = np.array(mean, np.float64)[:, None, None]
-    for image, chw in zip(images, x, strict=True):
-        np.subtract(image[:, :, ::-1].transpose(2, 0, 1), mean_bgr, out=chw, casting="same_kind")
-    return x
 
 
 def labels(scores: np.ndarray) -> np.ndarray:

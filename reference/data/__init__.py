@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fcn.cli import BadInput
 from reference.data.camvid import CamVid
-from reference.data.dataset import Dataset, Mean, Sample, preprocess
+from reference.data.dataset import Dataset, Mean, Sample
 from reference.data.order import AuthorsOrder
 from reference.data.sbd import Sbd
 from reference.data.shapes import Crops, Shapes
@@ -14,7 +14,7 @@ from reference.data.voc import Voc
 
 NAMES = ("voc", "sbd", "camvid", "shapes", "shapes-crops")
 
-__all__ = ["NAMES", "AuthorsOrder", "Dataset", "Mean", "Sample", "open_dataset", "preprocess"]
+__all__ = ["NAMES", "AuthorsOrder", "Dataset", "Mean", "Sample", "open_dataset"]
 
 
 def open_dataset(name: str, folder: Path | None, split: str, sbd: Path | None = None) -> Dataset:

@@ -106,14 +106,3 @@ def read_list(path: Path, hint: str) -> list[str]:
 def list_file(folder: Path, split: str) -> Path:
     """The list of a split: `folder`/SPLIT.txt, or the split itself where it is the path of a .txt file."""
     return Path(split) if split.endswith(".txt") else folder / f"{split}.txt"
-
-
-def preprocess(image: np.ndarray, mean: Mean) -> np.ndarray:
-    """The net's input: H x W x 3 RGB -> 3 x H x W float32 BGR, 0-255 minus the BGR mean, never resized.
-
-    Source: `load_image` in the authors' voc_layers.py, which subtracts a float64 mean from float32 values in place:
-    one rounding. (A float32 mean rounds twice, and a third of the values differ in their last bit.)
-    """
-    data = image[:, :, ::-1].transpose(2, 0, 1).astype(np.float32, order="C")
-    data -= np.array(mean, np.float64)[:, None, None]
-    return data

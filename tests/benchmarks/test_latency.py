@@ -13,12 +13,13 @@ from benchmarks.contenders import Contender
 from benchmarks.subject import Subject, scenes
 from export.to_onnx import randomise, weights_sha256
 from fcn.cli import BadInput
+from fcn.images import preprocess
 from reference import checkpoint, surgery
 from reference.builder import Builder
 from reference.checkpoint import About
 from reference.data.shapes import Shapes
 from reference.net import Net
-from runtime.segmenter import labels, preprocess
+from runtime.segmenter import labels
 from tests.runtime.models import MEAN, WEIGHT, metadata, save
 
 ROW = {

@@ -13,12 +13,11 @@ from export.ends import halves
 from export.graph import to_model
 from export.to_onnx import main
 from fcn.cli import BadInput
-from fcn.images import read_image
+from fcn.images import preprocess, read_image
 from reference.data.shapes import Shapes
 from reference.data.voc import MEAN
 from reference.layers import Concat, Convolution, Input
 from reference.net import Net, NetSpec
-from runtime.segmenter import preprocess
 from tests.export.nets import NAMES, compute, narrow, session, small
 
 LEVELS = np.arange(256, dtype=np.uint8)

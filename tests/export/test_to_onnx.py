@@ -22,11 +22,10 @@ from export.to_onnx import describe, export_onnx, load, main, parse, weights_sha
 from export.verify import Disagreement
 from fcn.cli import BadInput
 from fcn.files import sha256
-from fcn.images import voc_palette
+from fcn.images import preprocess, voc_palette
 from fcn.record import ROOT
 from reference import build, checkpoint
 from reference.caffe import save_caffemodel, save_prototxt
-from reference.data import preprocess
 from reference.data.voc import CLASSES, MEAN
 from reference.layers import Convolution, Input, Layer
 from reference.net import Net, NetSpec
@@ -66,7 +65,7 @@ def test_the_runtime_gives_the_nets_labels(io: str, tmp_path: Path) -> None:
     net = narrow()
     export_onnx(net, tmp_path / "net.onnx", about(net), io)
     picture = np.random.RandomState(3).randint(0, 256, (45, 62, 3)).astype(np.uint8)
-    score = blobs(net, ["score"], data=preprocess(picture, MEAN)[None])["score"]
+    score = blobs(net, ["score"], data=preprocess([picture], MEAN))["score"]
     with Segmenter.open(tmp_path / "net.onnx", "cpu", threads=1) as segmenter:
         assert np.mean(segmenter(picture) == score[0].argmax(0)) > 0.999  # means are subtracted in float64 and float32
 

@@ -11,9 +11,8 @@ import scipy.io
 
 from fcn.cli import BadInput
 from fcn.images import voc_palette, write_image, write_label
-from reference.data import NAMES, AuthorsOrder, open_dataset, preprocess, voc
+from reference.data import NAMES, AuthorsOrder, open_dataset, voc
 from reference.data.matlab import read_array
-from runtime import segmenter
 
 HEIGHT, WIDTH = 20, 31
 
@@ -243,16 +242,6 @@ def test_unknown_names_and_missing_folders_are_refused():
         open_dataset("voc", None, "val")
     assert len(open_dataset("shapes", None, "val")) == 100
     assert NAMES == ("voc", "sbd", "camvid", "shapes", "shapes-crops")
-
-
-def test_preprocess_is_the_authors_input():
-    """BGR minus the mean, exactly: subtracted in float64 and rounded once, as the runtime does it too."""
-    image, mean = _image(3), (104.00699, 116.66877, 122.67892)
-    data = preprocess(image, mean)
-    assert data.shape == (3, HEIGHT, WIDTH) and data.dtype == np.float32 and data.flags.c_contiguous
-    for channel, colour in enumerate((2, 1, 0)):  # blue, green, red
-        assert np.array_equal(data[channel], (image[..., colour] - mean[channel]).astype(np.float32))
-    assert np.array_equal(data, segmenter.preprocess([image], mean)[0])
 
 
 def test_the_authors_order():

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fcn.cli import BadInput
 from fcn.files import PARTIAL
-from fcn.images import voc_palette, write_image, write_label
+from fcn.images import preprocess, voc_palette, write_image, write_label
 from reference import build, checkpoint, evaluate, infer, train
-from reference.data import AuthorsOrder, Dataset, Sample, preprocess
+from reference.data import AuthorsOrder, Dataset, Sample
 from reference.engine import Passes, describe, train_stage, with_iterations
 from reference.engine import evaluate as score_net
 from reference.progress import finished, read_table
@@ -95,7 +95,7 @@ def test_passes_follow_the_authors_order():
     for index in range(3):
         image, label = passes[index]
         samples = [data[next(order)] for _ in range(2)]
-        assert np.array_equal(image, [preprocess(s.image, data.mean) for s in samples])
+        assert np.array_equal(image, preprocess([s.image for s in samples], data.mean))
         assert np.array_equal(label[:, 0], [s.label for s in samples])
 
 

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from fcn.cli import BadInput
+from fcn.images import preprocess
 from runtime import build, sidecar
 from runtime.device import open_device
 from runtime.engine import EngineBackend
 from runtime.lane import SIZES
 from runtime.library import load
-from runtime.segmenter import Segmenter, preprocess
+from runtime.segmenter import Segmenter
 from tests.runtime.models import image, metadata
 from tests.runtime.test_build import exported
 from tests.runtime.test_engine import change

@@ -10,7 +10,8 @@ import pytest
 
 import runtime
 from fcn.cli import BadInput
-from runtime.segmenter import Segmenter, labels, preprocess, softmax
+from fcn.images import preprocess
+from runtime.segmenter import Segmenter, labels, softmax
 from tests.runtime.models import MEAN, WEIGHT, image, metadata, save
 
 
