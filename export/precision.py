@@ -71,7 +71,7 @@ def exponents(spec: NetSpec, measured: Mapping[str, float]) -> dict[str, int]:
 
     measured: each top's greatest magnitude.
 
-    Raises BadInput where a top that must stay as it is leaves float16.
+    Raises BadInput where a top that must stay as it is leaves float16, or one is not finite.
     """
     group = {layer.tops[0]: {layer.tops[0]} for layer in spec.layers}
     fixed = {*spec.inputs, *spec.outputs}
@@ -85,7 +85,9 @@ def exponents(spec: NetSpec, measured: Mapping[str, float]) -> dict[str, int]:
             fixed |= {top, *layer.bottoms}
     found = {}
     for top, alike in group.items():
-        greatest = max(measured.get(each, 0.0) for each in alike)
+        greatest = float(np.max([measured.get(each, 0.0) for each in alike]))
+        if not np.isfinite(greatest):
+            raise BadInput(f"{spec.name}: {top} is not finite: these weights have diverged; train again")
         if not alike & fixed:
             found[top] = max(0, int(np.ceil(np.log2(greatest / GREATEST)))) if greatest else 0
         elif greatest < MOST / 2:

@@ -114,6 +114,9 @@ def test_what_float16_does_not_hold_is_refused() -> None:
         net.get_parameter("one.bias")[0] = 0
         net.get_parameter("one.weight").mul_(0)[0, 0] = 7e4
         net.get_parameter("one.weight")[0, 1] = -7e4
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(BadInput, match=r"small: one is not finite: these weights have diverged"):
+            exponents(net.spec, {"one": wrong})
     model = to_model(net)
     with pytest.raises(BadInput, match=r"small: one.weight reaches 70000: export it as fp32"):
         halve(model, {"data": 0, "one": 0}, ["data"])
