@@ -17,13 +17,13 @@ from export.precision import GREATEST, exponents, halve, lowered, ranges, to_hal
 from export.to_onnx import main, randomise
 from export.verify import HALF_TOLERANCE, images
 from fcn.cli import BadInput
-from fcn.images import read_image
+from fcn.images import preprocess, read_image
 from reference.caffe import load_caffemodel
 from reference.data.voc import MEAN
 from reference.heads import voc_fcn8s
 from reference.layers import Convolution, Input
 from reference.net import Net, NetSpec
-from runtime.segmenter import Segmenter, preprocess
+from runtime.segmenter import Segmenter
 from tests.export.nets import NAMES, blobs, compute, computed, narrow, session, small
 
 LOUD = 300.0
