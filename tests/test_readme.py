@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from benchmarks import proof
 from fcn.record import ROOT
 from reference.recipes.shapes import CONTROL
 
@@ -40,6 +41,16 @@ def latency_rows() -> list[str]:
         f"| {row['name']} | {row['provider']} | {row['median_ms']:.0f} | {row['p90_ms']:.0f} | {row['p99_ms']:.0f} |"
         for row in result["sizes"][0]["rows"]
     ]
+
+
+def claim_rows() -> list[str]:
+    """The rows that benchmarks/proof.py makes of committed results."""
+    return [f"| {of.claim} | {of.evidence} | `{of.command}` |" for of in proof.claims()]
+
+
+def test_the_claims_are_those_of_the_committed_results():
+    for row in claim_rows():
+        assert row in README, row
 
 
 def test_the_study_table_is_the_committed_study():
