@@ -25,9 +25,9 @@ class Claim(NamedTuple):
 
 
 KILLED = Claim(
-    "killed at any moment, a run loses nothing",
-    "a staged run, killed (kill -9) at 20 moments, in snapshots, evaluations and between stages, ends with identical "
-    "weights and logs, bit for bit; so does one whose disk was full, or whose snapshot was cut short",
+    "killed at any moment, a run goes on from its last snapshot and ends the same, bit for bit",
+    "a staged run, killed (kill -9) at 20 moments, in snapshots, evaluations and between stages: weights and logs are "
+    "those of an uninterrupted run; also where the disk was full, or the snapshot was cut short",
     "python -m pytest tests/reference/test_killed.py",
 )
 
@@ -58,8 +58,9 @@ def _caffe(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "so does every step of the solver, staged as the authors stage",
         f"{len(runs)} training runs at full width: losses within {_worst(runs.values(), 'loss')}, history of the score "
-        f"layers within {_worst(runs.values(), 'history of score layers')}, of all layers within "
-        f"{_worst(runs.values(), 'history')} (each tie that moves one is named); at the third stage's rate of 1e-14 "
+        f"layers within {_worst(runs.values(), 'history of score layers')}, of all layers on this processor within "
+        f"{_worst(runs.values(), 'history')} (ties of ReLU and pooling, which another processor breaks otherwise; each "
+        "is named); weights within two float32 steps beside those; at the third stage's rate of 1e-14 "
         f"{_swallowed(runs['train-voc-fcn8s']['change of the weights'])}",
     )
     resumed = records["solverstate"]
@@ -75,13 +76,13 @@ def _camvid(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for run in figures["runs"]:
         arms.setdefault(run["arm"], []).append(run)
     said = "; ".join(
-        f"{arm}: " + ", ".join(f"{run['recipe'].rsplit('-', 1)[1]} {100 * run['mean_iu']:.1f}" for run in runs)
+        f"{arm} ({runs[0]['iterations']} iterations a stage, rate from {runs[0]['solver']['base_lr']:g}): "
+        + ", ".join(f"{run['recipe'].rsplit('-', 1)[1]} {100 * run['mean_iu']:.1f}" for run in runs)
         for arm, runs in arms.items()
     )
     yield (
         "Caffe's files carry real weights to real images",
-        f"{figures['data']}, {figures['images']} images, mean IU in percent after {figures['runs'][0]['iterations']} "
-        f"iterations a stage. {said}",
+        f"{figures['data']}, {figures['images']} images, mean IU in percent. {said}",
     )
 
 

@@ -165,7 +165,8 @@ def train_stage(
             start=start,
             val=f"{val.name} {recipe.val_split}",
             classes=list(val.classes),
-            metrics={key: progress.scores[-1][key] for key in WATCHED},
+            # live_fc7 of a net without fc7; JSON has no NaN.
+            metrics={key: None if math.isnan(value := progress.scores[-1][key]) else value for key in WATCHED},
             seconds=round(time.monotonic() - began, 1),
         )
         log.write()

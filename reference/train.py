@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if options.iterations is not None and options.iterations < 1:
         raise BadInput(f"--iterations {options.iterations}: at least 1")
+    if options.workers < 0:
+        raise BadInput(f"--workers {options.workers}: 0 or more")
+    if not 0 <= options.seed < 2**63:
+        raise BadInput(f"--seed {options.seed}: from 0 to 2^63 - 1")
     chain = stages(options.recipe) if options.staged or options.from_scratch else [find(options.recipe)]
     if chain[0].committed and not options.from_scratch and len(chain) > 1:
         chain = chain[1:]

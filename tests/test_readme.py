@@ -1,4 +1,4 @@
-"""Every figure in README.md stands in a committed result."""
+"""The figures of README.md stand in committed results."""
 
 from __future__ import annotations
 
@@ -56,6 +56,16 @@ def test_the_claims_are_those_of_the_committed_results():
 def test_the_study_table_is_the_committed_study():
     for row in study_rows():
         assert row in README, row
+
+
+def test_the_sentences_about_the_study_are_the_committed_study():
+    study = json.loads((RESULTS / "shapes-study.json").read_text())
+    first, second, third = (f"{100 * gain:.1f}" for gain in study["gain_over_control"]["test"].values())
+    flat = " ".join(README.split())
+    assert all(study["order_held"]["test"].values()) and f"stands {first}, {second} and {third} points above" in flat
+    for name in study["thin"]:
+        coarse, middle, fine, control = (f"{100 * study['summary']['test'][net][name]['mean']:.1f}" for net in NAMES)
+        assert f"`{name}`: {coarse}, {middle}, {fine}, control {control}" in flat
 
 
 def test_the_latency_table_is_the_committed_measurement():

@@ -99,7 +99,7 @@ def test_every_way_to_run_a_checkpoint(
     assert rows["runtime.Segmenter"]["begins_with"] == "image"
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
-    assert "TensorRT          absent: not covered yet" in said and f"{rows['ONNX Runtime']['median_ms']:.2f}" in said
+    assert "TensorRT          absent: not timed yet" in said and f"{rows['ONNX Runtime']['median_ms']:.2f}" in said
     if "torch.compile" in at["absent"]:
         pytest.skip(f"all but torch.compile, which {at['absent']['torch.compile']}")
 

@@ -322,6 +322,8 @@ def test_broken_checkpoints_are_refused(trained, tmp_path):
         (["shapes-fcn32s", "--weights", "none.safetensors"], "none.safetensors: no such file"),
         (["shapes-fcn32s", "--weights", "none.caffemodel"], "none.caffemodel: no such file"),
         (["shapes-fcn32s", "--iterations", "0"], "at least 1"),
+        (["shapes-fcn32s", "--workers", "-1"], "--workers -1: 0 or more"),
+        (["shapes-fcn32s", "--seed", str(2**63)], "from 0 to 2^63 - 1"),
         (["shapes-fcn32s", "--device", "cuda:77"], "--device cuda:77"),
     ],
 )
