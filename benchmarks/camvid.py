@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(options.json, figures)
     with atomic(options.json.with_suffix(".png")) as temporary:
         charts.arms(by_arm(figures)).savefig(temporary, dpi=110)
-    last = {arm.name: checkpoint.load(options.out / arm.stages[-1] / WEIGHTS) for arm in arms}
+    last = {arm.name.replace(", ", ",\n"): checkpoint.load(options.out / arm.stages[-1] / WEIGHTS) for arm in arms}
     grid = pictures.rows(data, pictures.choose(data, PICTURED, 2), last)
     with atomic(options.out / "grid.png") as temporary:
         pictures.figure(grid, data).savefig(temporary, dpi=110)
