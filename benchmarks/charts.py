@@ -120,7 +120,13 @@ def training(figures: Mapping[str, Any]) -> Figure:
                 for part, width in row["ms_per_image"].items():
                     ax.barh(place, width, left=left, height=0.62, color=colours[part], label=part if not place else "")
                     left += width
-                ax.annotate(f"{left:.4g}", (left, place), (6, 0), textcoords="offset points", va="center")
+                ax.annotate(
+                    f"{left:,.0f}" if left >= 1000 else f"{left:.4g}",
+                    (left, place),
+                    (6, 0),
+                    textcoords="offset points",
+                    va="center",
+                )
             ax.set_yticks(range(len(at["rows"])), [row["name"] for row in at["rows"]])
             ax.invert_yaxis()
             ax.set_xlim(0, 1.12 * max(sum(row["ms_per_image"].values()) for row in at["rows"]))

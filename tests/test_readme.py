@@ -43,6 +43,21 @@ def latency_rows() -> list[str]:
     ]
 
 
+def training_rows() -> list[str]:
+    """The rows of the training table: the engine against a plain loop, by recipe, and shares of a step in percent."""
+    result = json.loads((RESULTS / "training-cpu" / "training.json").read_text())
+    rows = []
+    for of in result["recipes"]:
+        update = {row["name"]: row["median"] for row in of["update_ms"]}
+        for row in of["rows"]:
+            shares = " | ".join(
+                f"{100 * row['share'][part]:.1f} %" for part in ("data", "forward", "backward", "update")
+            )
+            ratio = update[row["name"]] / update["torch.optim.SGD(fused=True)"]
+            rows.append(f"| {of['recipe']}, {row['name']} | {row['images_per_s']:.3g} | {shares} | {ratio:.2f} |")
+    return rows
+
+
 def claim_rows() -> list[str]:
     """The rows that benchmarks/proof.py makes of committed results."""
     return [f"| {of.claim} | {of.evidence} | `{of.command}` |" for of in proof.claims()]
@@ -70,6 +85,11 @@ def test_the_sentences_about_the_study_are_the_committed_study():
 
 def test_the_latency_table_is_the_committed_measurement():
     for row in latency_rows():
+        assert row in README, row
+
+
+def test_the_training_table_is_the_committed_measurement():
+    for row in training_rows():
         assert row in README, row
 
 
