@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.camvid import by_arm
 from fcn.files import read_json
 from fcn.record import ROOT
 
@@ -72,13 +73,10 @@ def _caffe(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _camvid(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    arms: dict[str, list[Mapping[str, Any]]] = {}
-    for run in figures["runs"]:
-        arms.setdefault(run["arm"], []).append(run)
     said = "; ".join(
         f"{arm} ({runs[0]['iterations']} iterations a stage, rate from {runs[0]['solver']['base_lr']:g}): "
         + ", ".join(f"{run['recipe'].rsplit('-', 1)[1]} {100 * run['mean_iu']:.1f}" for run in runs)
-        for arm, runs in arms.items()
+        for arm, runs in by_arm(figures).items()
     )
     yield (
         "Caffe's files carry real weights to real images",

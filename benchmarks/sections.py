@@ -13,7 +13,7 @@ from reference.engine import METRICS
 
 HEADS = ("pixel acc.", "mean acc.", "mean IU", "f.w. IU")
 NEVER_RUN = (
-    "TensorRT: no engine has been built, run or timed.",
+    "TensorRT: no engine has been built, run or timed. TensorRT-RTX: the suite builds engines, none was ever run.",
     "Full-size FCNs on PASCAL VOC: never trained here. Recipes, rates and iterations are the authors' (the paper: days "
     "for each stage on one GPU); figures of the paper in this project are quotations with their source.",
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from benchmarks import proof
 from fcn.record import ROOT
 from reference.recipes.shapes import CONTROL
@@ -63,13 +65,9 @@ def claim_rows() -> list[str]:
     return [f"| {of.claim} | {of.evidence} | `{of.command}` |" for of in proof.claims()]
 
 
-def test_the_claims_are_those_of_the_committed_results():
-    for row in claim_rows():
-        assert row in README, row
-
-
-def test_the_study_table_is_the_committed_study():
-    for row in study_rows():
+@pytest.mark.parametrize("rows", [claim_rows, study_rows, latency_rows, training_rows])
+def test_a_table_is_the_committed_result(rows):
+    for row in rows():
         assert row in README, row
 
 
@@ -81,16 +79,6 @@ def test_the_sentences_about_the_study_are_the_committed_study():
     for name in study["thin"]:
         coarse, middle, fine, control = (f"{100 * study['summary']['test'][net][name]['mean']:.1f}" for net in NAMES)
         assert f"`{name}`: {coarse}, {middle}, {fine}, control {control}" in flat
-
-
-def test_the_latency_table_is_the_committed_measurement():
-    for row in latency_rows():
-        assert row in README, row
-
-
-def test_the_training_table_is_the_committed_measurement():
-    for row in training_rows():
-        assert row in README, row
 
 
 def test_what_the_readme_names_exists():
