@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -50,13 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             return 128 + came[0]  # as shells have it
-        except (RuntimeError, BadInput) as error:
-            # torch has no class for it, and raises it wherever the run stands: what it meets there may quote it.
-            if "DataLoader worker" not in str(error):
+        except Exception as error:
+            # torch has no class for it, and raises it wherever the run stands, in an import, say: what it meets there
+            # may quote it, or raise an error of its own from it.
+            if not any("DataLoader worker" in str(link) for link in chained(error)):
                 raise
             reason = "a process that loads images was killed; give the same command again"
             raise BadInput(f"{reason}, with fewer --workers if memory was short") from error
     return 0
+
+
+def chained(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it was raised from, one after another."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def train(chain: Sequence[Recipe], options: Namespace, device: torch.device, stop: Callable[[], bool]) -> None:

@@ -335,6 +335,25 @@ def test_train_refuses_in_one_line(arguments, complaint, tmp_path, capsys, monke
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_a_killed_loader_is_seen_wherever_torch_says_so(tmp_path, capsys, monkeypatch):
+    """torch raises from a signal handler. Met in a class body, Python 3.11 raises another error from it, which a reader
+    of images takes for the file's fault."""
+
+    class Hit:
+        def __set_name__(self, owner, name):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    def interrupted(*_):
+        try:
+            type("GifImageFile", (), {"is_animated": Hit()})
+        except Exception as error:
+            raise BadInput("0.png: broken image; fetch it again") from error
+
+    monkeypatch.setattr(train, "train", interrupted)
+    assert train.main(["shapes-fcn32s", "--out", str(tmp_path)]) == 2
+    assert "fewer --workers" in capsys.readouterr().err
+
+
 def test_weights_of_another_net_are_refused(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train.main(["shapes-fcn32s", "--weights", str(trained)]) == 2
