@@ -85,6 +85,10 @@ class EngineBackend:
         """
         if self._fallback and not self.covers(x.shape):
             return self._fallback.run(x)
+        return self._timed(x)[0][self.metadata.output]
+
+    def tops(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """As `run`, every output by name (see `expose` in export/to_onnx.py), float16 as float32."""
         return self._timed(x)[0]
 
     def gpu_milliseconds(self, x: np.ndarray) -> float:
@@ -112,7 +116,7 @@ class EngineBackend:
         with contextlib.suppress(Exception):  # half-opened, or the interpreter is going
             self.close()
 
-    def _timed(self, x: np.ndarray, measure: bool = False) -> tuple[np.ndarray, float]:
+    def _timed(self, x: np.ndarray, measure: bool = False) -> tuple[dict[str, np.ndarray], float]:
         if self._closed:
             raise ValueError(f"{self.path}: this model has been closed")
         profile = profiles.choose(self.profiles, x.shape)
@@ -140,19 +144,19 @@ class EngineBackend:
         found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         if not found >= set(tensors) or engine.get_tensor_mode(tensors[0]) != trt.TensorIOMode.INPUT:
             raise BadInput(f"{self.path}: has {', '.join(sorted(found))}, not {' and '.join(tensors)}; {rebuild}")
-        types = []
-        for name in tensors:
+        types = {}
+        for name in found:
             dtype: tensorrt.DataType = engine.get_tensor_dtype(name)
             if dtype.name not in DTYPES:
                 raise BadInput(f"{self.path}: {name} is {dtype.name}, which numpy has not; export it with float32 ends")
-            types.append(DTYPES[dtype.name])
+            types[name] = DTYPES[dtype.name]
         ranges = [
             Profile(*map(tuple, engine.get_tensor_profile_shape(tensors[0], index)))
             for index in range(engine.num_optimization_profiles)
         ]
         if ranges != self.profiles:
             raise BadInput(f"{self.path}: other profiles than its sidecar has; {rebuild}")
-        return Shared(self.path, self.library, self.device, engine, tensors, (types[0], types[1]))
+        return Shared(self.path, self.library, self.device, engine, tensors[0], types)
 
 
 @cache

@@ -27,6 +27,7 @@ from runtime.reuse import Recent, Replay, grown
 if TYPE_CHECKING:
     import tensorrt
 
+SCRATCH = ""  # what the scratch memory is called among the tensors' buffers: no tensor has this name
 SIZES = 8  # contexts, and CUDA graphs, of a lane: images of a data set have few sizes, and the rest take turns
 
 
@@ -36,7 +37,7 @@ class Slot:
     def __init__(self, context: Any) -> None:
         self.context: tensorrt.IExecutionContext = context
         self.profile = -1
-        self.output: Shape = ()
+        self.outputs: dict[str, Shape] = {}
         self.scratch = 0
         """Bytes of scratch memory that this shape needs."""
         self.replay = Replay()
@@ -52,10 +53,10 @@ class Shared:
     device: Device
     engine: Any
     """An ICudaEngine. A context belongs to one thread at a time; what the engine makes, it makes under `lock`."""
-    tensors: tuple[str, str]
-    """Names of the input and the output."""
-    dtypes: tuple[Any, Any]
-    """Their numpy types."""
+    input: str
+    """The name of the input."""
+    dtypes: dict[str, Any]
+    """The numpy types of the input and of every output."""
     lock: Any = field(default_factory=threading.Lock)
 
 
@@ -64,7 +65,6 @@ class Lane:
 
     def __init__(self, shared: Shared) -> None:
         self._shared, self._device = shared, shared.device
-        self._input, self._output = shared.tensors
         self._slots: Recent[Shape, Slot] = Recent(SIZES)
         self._stream = self._device.stream()
         self._start, self._end = self._device.event(), self._device.event()
@@ -72,29 +72,30 @@ class Lane:
         self._pinned: dict[str, np.ndarray] = {}
         self._generation = 0
 
-    def run(self, profile: int, x: np.ndarray, measure: bool) -> tuple[np.ndarray, float]:
-        """One input to its output, and if asked the milliseconds in between on the GPU."""
+    def run(self, profile: int, x: np.ndarray, measure: bool) -> tuple[dict[str, np.ndarray], float]:
+        """One input to every output by name, and if asked the milliseconds in between on the GPU."""
         device, stream = self._device, self._stream
         slot = self._slots.get(x.shape) or self._prepare(profile, x.shape)
-        source = self._host("input", self._shared.dtypes[0], x.shape)
-        result = self._host("output", self._shared.dtypes[1], slot.output)
-        self._reserve("input", source.nbytes)
-        self._reserve("output", result.nbytes)
-        self._reserve("scratch", slot.scratch)
+        source = self._host(self._shared.input, x.shape)
+        results = {name: self._host(name, shape) for name, shape in slot.outputs.items()}
+        for name, array in {self._shared.input: source, **results}.items():
+            self._reserve(name, array.nbytes)
+        self._reserve(SCRATCH, slot.scratch)
         self._bind(slot)
         try:
             np.copyto(source, x, casting="same_kind")
-            device.upload(self._memory["input"], source, stream)
+            device.upload(self._memory[self._shared.input], source, stream)
             if measure:
                 device.record(self._start, stream)
             self._execute(slot)
             if measure:
                 device.record(self._end, stream)
-            device.download(result, self._memory["output"], stream)
+            for name, result in results.items():
+                device.download(result, self._memory[name], stream)
         finally:
             device.wait(stream)
         milliseconds = device.milliseconds(self._start, self._end) if measure else math.nan
-        return result.astype(np.float32 if result.dtype == np.float16 else result.dtype, copy=True), milliseconds
+        return {name: _own(result) for name, result in results.items()}, milliseconds
 
     def close(self) -> None:
         """Give everything back; the stream is idle."""
@@ -120,12 +121,13 @@ class Lane:
                 slot.profile = -1
                 context.set_optimization_profile_async(profile, self._stream.value)
                 slot.profile = profile
-            missing = not context.set_input_shape(self._input, shape) or context.infer_shapes()
+            missing = not context.set_input_shape(self._shared.input, shape) or context.infer_shapes()
         except RuntimeError as error:  # what these two raise where they fail
             raise self._failure(f"no input of {text(shape)} under profile {profile}") from error
         if missing:
             raise self._failure(f"no input of {text(shape)}")
-        slot.output = tuple(context.get_tensor_shape(self._output))
+        outputs = [name for name in self._shared.dtypes if name != self._shared.input]
+        slot.outputs = {name: tuple(context.get_tensor_shape(name)) for name in outputs}
         slot.scratch = context.update_device_memory_size_for_shapes()
         self._slots.put(shape, slot)
         return slot
@@ -148,8 +150,9 @@ class Lane:
             raise self._failure("no execution context")
         return context
 
-    def _host(self, name: str, dtype: Any, shape: Shape) -> np.ndarray:
+    def _host(self, name: str, shape: Shape) -> np.ndarray:
         """A view of pinned memory, as an array. It moves nothing that a graph knows."""
+        dtype = self._shared.dtypes[name]
         size = math.prod(shape) * np.dtype(dtype).itemsize
         held = self._pinned[name].nbytes if name in self._pinned else 0
         if size > held:
@@ -173,9 +176,9 @@ class Lane:
             return
         self._drop(slot.replay.rebound(-1))
         context, memory = slot.context, self._memory
-        context.set_device_memory(memory["scratch"].value, memory["scratch"].size)
-        for name, role in ((self._input, "input"), (self._output, "output")):
-            if not context.set_tensor_address(name, memory[role].value):
+        context.set_device_memory(memory[SCRATCH].value, memory[SCRATCH].size)
+        for name in self._shared.dtypes:
+            if not context.set_tensor_address(name, memory[name].value):
                 raise self._failure(f"no address for {name}")
         slot.replay.rebound(self._generation)
 
@@ -204,3 +207,8 @@ class Lane:
         if "out of memory" in reason.lower():
             return MemoryError(reason)
         return BadInput(f"{path}: {library}: {what} ({reason}); build it again with python runtime/build.py")
+
+
+def _own(result: np.ndarray) -> np.ndarray:
+    """A copy out of the pinned memory; float16 as float32."""
+    return result.astype(np.float32 if result.dtype == np.float16 else result.dtype, copy=True)

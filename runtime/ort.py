@@ -79,11 +79,20 @@ class OrtBackend:
         Raises MemoryError where the memory does not suffice, BadInput where the model refuses the input (a
         graph of fixed size, say).
         """
+        return self._run([self.metadata.output], x)[0]
+
+    def tops(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """As `run`, every output by name (see `expose` in export/to_onnx.py), float16 as float32."""
+        names = [] if self._session is None else [tensor.name for tensor in self._session.get_outputs()]
+        tops = dict(zip(names, self._run(names, x), strict=True))
+        return {name: top.astype(np.float32) if top.dtype == np.float16 else top for name, top in tops.items()}
+
+    def _run(self, outputs: Sequence[str], x: np.ndarray) -> list[np.ndarray]:
         session = self._session
         if session is None:
             raise ValueError(f"{self.path}: this model has been closed")
         try:
-            return session.run([self.metadata.output], {self.metadata.input: x})[0]
+            return session.run(outputs, {self.metadata.input: x})
         except Exception as error:  # ONNX Runtime's errors share no other base class
             if MEMORY.search(str(error)):
                 raise MemoryError(_reason(error)) from error

@@ -29,6 +29,9 @@ class Backend(Protocol):
     def run(self, x: np.ndarray) -> np.ndarray:
         """The model's input to its output. Raises MemoryError, or BadInput for an input that it does not take."""
 
+    def tops(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """As `run`, every output of the file by name."""
+
     def close(self) -> None:
         """Release the model."""
 
