@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from benchmarks.records import FOLDER
 from reference import NETS
 from reference.caffe import caffe_pb2 as pb
 from reference.caffe import net_to_text
-from tests.golden_records import FOLDER
 from tests.hostile.mutate import EXTREMES, Sample, field, protobuf_cuts, varint
 
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 40 dim: 40 } } }\n'

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.records import FOLDER
 from fcn.images import voc_palette
 from reference import checkpoint
 from reference.caffe import load_caffemodel, load_prototxt
@@ -17,7 +18,6 @@ from reference.checkpoint import About
 from reference.progress import Progress, settings_of
 from reference.recipes import RECIPES
 from reference.solver import CaffeSGD
-from tests.golden_records import FOLDER
 from tests.hostile.caffe_files import hostile_prototxt
 from tests.hostile.mutate import EXTREMES, Sample
 

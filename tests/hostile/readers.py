@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.records import FOLDER
 from fcn.images import read_image, read_label
 from reference import checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, load_solverstate
@@ -20,7 +21,6 @@ from reference.recipes import RECIPES
 from reference.solver import CaffeSGD
 from runtime import sidecar
 from runtime.segmenter import Segmenter
-from tests.golden_records import FOLDER
 
 IMAGE = np.arange(9 * 8 * 3, dtype=np.uint8).reshape(9, 8, 3)
 SETTINGS = settings_of(RECIPES["shapes-fcn32s"], 1337, start="random weights")

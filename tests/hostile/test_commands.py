@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records import FOLDER
 from fcn.__main__ import main
 from fcn.images import voc_palette, write_image, write_label
 from fcn.record import ROOT
 from reference import build, checkpoint
 from reference.checkpoint import About
 from reference.data.voc import CLASSES, MEAN
-from tests.golden_records import FOLDER
 from tests.hostile import checkpoints, lists, models, pictures
 from tests.hostile.caffe_files import ALL_TYPES, DATA, conv, layer
 from tests.hostile.mutate import field

@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 
 import reference
+from benchmarks.records import FOLDER
 from fcn.cli import BadInput
 from fcn.record import ROOT
 from reference import layers as L
@@ -33,7 +34,6 @@ from reference.caffe import (
     save_prototxt,
 )
 from reference.net import Net, NetSpec
-from tests.golden_records import FOLDER
 
 # Scores, max|a-b| / max|b|. OpenCV sums in another order: worst of six FCNs 3.5e-6, SqueezeNet 2.5e-6.
 OPENCV = 2e-5

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import reference
+from benchmarks import records as golden
 from benchmarks import synthetic
 from reference.builder import Builder
 from reference.layers import SoftmaxWithLoss
 from reference.net import LayerModule, Net, layer_name
-from tests import golden_records as golden
 from tests import tolerances
 from tests.conftest import Figures
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 import reference
+from benchmarks import records as golden
 from reference.builder import Builder
 from reference.layers import Convolution, Param
 from reference.net import Net
 from reference.solver import POLICIES, CaffeSGD
-from tests import golden_records as golden
 from tests import tolerances
 
 f32 = np.float32

@@ -12,13 +12,13 @@ from google.protobuf import text_format
 from torch import Tensor
 
 import reference
+from benchmarks import records as golden
 from benchmarks import synthetic
 from fcn.cli import BadInput
 from reference.caffe import binary
 from reference.caffe import caffe_pb2 as pb
 from reference.net import Net
 from reference.solver import CaffeSGD
-from tests import golden_records as golden
 from tests import tolerances
 from tests.conftest import Figures
 

@@ -17,11 +17,11 @@ from google.protobuf import text_format
 from torch import Tensor
 
 import reference
+from benchmarks import records as golden
 from benchmarks import synthetic
 from reference.caffe import caffe_pb2 as pb
 from reference.net import layer_name
 from reference.recipes import find
-from tests import golden_records as golden
 from tests import tolerances
 from tests.conftest import Figures
 
