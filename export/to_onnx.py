@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from onnx import helper
 
+from export import triton
 from export.ends import IMAGE
 from export.graph import IO, label_names, to_model
 from export.precision import PRECISIONS, to_half
@@ -141,8 +143,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="scores: Caffe's input to its scores; labels: to the best classes' ids; image: uint8 RGB to these ids",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of all between input and output")
-    parser.add_argument(
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="not given: beside SOURCE, or out/NET.onnx for random weights"
+    )
+    place.add_argument(
+        "--triton",
+        type=Path,
+        metavar="DIR",
+        help="write a new Triton model repository instead, for its ONNX Runtime and TensorRT backends",
     )
     group = parser.add_argument_group("random weights, to try and to time a net")
     group.add_argument("--random", choices=NETS, metavar="NET", help=f"one of {', '.join(NETS)}")
@@ -159,12 +168,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     net, about, out = load(args)
     out = args.out or out
     if about is None:
+        if args.triton:
+            raise BadInput(f"{net.spec.name} does not make one label map of one image: leave out --triton")
         print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
     print(f"writing {net.spec.name} ({args.io}, {args.precision}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
-    report = export_onnx(net, out, about, args.io, precision=args.precision)
+    with triton.repository(args.triton, net.spec.name) if args.triton else contextlib.nullcontext(out) as file:
+        report = export_onnx(net, file, about, args.io, precision=args.precision)
     seconds = time.perf_counter() - start
+    if args.triton:
+        out, _ = triton.files(args.triton, net.spec.name)
     print(f"{report}\n{out}: {out.stat().st_size / 1e6:.1f} MB in {seconds:.1f} s, sha256 {sha256(out)}")
+    if args.triton:
+        print(triton.commands(args.triton, net.spec.name))
 
 
 def load(args: argparse.Namespace) -> tuple[Net, About | None, Path]:
