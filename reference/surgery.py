@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from reference.layers import Deconvolution, bilinear_kernel
-from reference.net import Net
+from reference.layers import Deconvolution, Shape, bilinear_kernel
+from reference.net import Net, layer_name, module_name
 
 
 @dataclass
 class Report:
-    """What a transplant did, by state dict key."""
+    """What a transplant did, by state dict key; it prints as a line of each kind.
+
+    reshaped: of another shape but equal size, theirs and ours. dropped: the net has no such blob. missing: the weights
+    have none, and the net keeps its own.
+    """
 
     copied: list[str] = field(default_factory=list)
-    coerced: list[str] = field(default_factory=list)
+    reshaped: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def coerced(self) -> list[str]:
+        """The authors' word for what was reshaped."""
+        return list(self.reshaped)
+
     def __str__(self) -> str:
-        parts = [f"{len(self.copied)} blobs copied"]
-        for word in ("coerced", "dropped", "missing"):
-            keys = getattr(self, word)
-            if keys:
-                parts.append(f"{word}: {', '.join(keys)}")
-        return "; ".join(parts)
+        lines = [f"{len(self.copied)} blobs copied"]
+        if self.reshaped:
+            told = [
+                f"{'.'.join(_split(key))} from {_shown(theirs)} to {_shown(ours)}"
+                for key, (theirs, ours) in self.reshaped.items()
+            ]
+            lines.append(f"reshaped: {', '.join(told)}")
+        if self.dropped:
+            lines.append(f"dropped, the net has none: {_by_layer(self.dropped)}")
+        if self.missing:
+            lines.append(f"missing, the net keeps its own: {_by_layer(self.missing)}")
+        return "\n  ".join(lines)
 
 
-def transplant(net: Net, weights: Mapping[str, Tensor] | Net) -> Report:
+def _by_layer(keys: Iterable[str]) -> str:
+    """fc8 (weight, bias), upscore (weight)"""
+    layers: dict[str, list[str]] = {}
+    for layer, blob in map(_split, keys):
+        layers.setdefault(layer, []).append(blob)
+    return ", ".join(f"{layer} ({', '.join(blobs)})" for layer, blobs in layers.items())
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Caffe's name of the layer, and its blob's."""
+    module, _, blob = key.rpartition(".")
+    return layer_name(module), blob
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def transplant(net: Net, weights: Mapping[str, Tensor] | Net, suffix: str = "") -> Report:
     """Copy weights by layer name into `net`, in place, as the authors' surgery.transplant does.
 
     A blob of another shape but equal size is coerced: fc6's 4096 x 25088 becomes 4096 x 512 x 7 x 7. What the
     net does not have is dropped; what the weights do not have is left as it is and reported as missing.
+    suffix: what the net's names have at their end beyond the weights' (conv1_1color of nyud-fcn32s-color-hha).
     Nothing is written before everything fits. Raises ValueError for a blob of another size.
     """
     source = weights.state_dict() if isinstance(weights, Net) else weights
+    if suffix:
+        named = ((*_split(key), value) for key, value in source.items())
+        source = {f"{module_name(layer + suffix)}.{blob}": value for layer, blob, value in named}
     target = net.state_dict()
     report = Report(missing=[key for key in target if key not in source])
     for key, blob in source.items():
@@ -46,11 +83,11 @@ def transplant(net: Net, weights: Mapping[str, Tensor] | Net) -> Report:
         elif target[key].shape == blob.shape:
             report.copied.append(key)
         elif target[key].numel() == blob.numel():
-            report.coerced.append(key)
+            report.reshaped[key] = tuple(blob.shape), tuple(target[key].shape)
         else:
             ours, theirs = tuple(target[key].shape), tuple(blob.shape)
             raise ValueError(f"{key} is {theirs} in the weights but {ours} in {net.spec.name}")
-    for key in (*report.copied, *report.coerced):
+    for key in (*report.copied, *report.reshaped):
         target[key].copy_(source[key].reshape(target[key].shape))
     return report
 

@@ -64,8 +64,10 @@ def test_what_becomes_of_each_blob(classifier: Net) -> None:
     assert set(report.copied) == set(classifier.state_dict()) - {*report.coerced, *report.dropped}
     assert len(report.copied) == 28
     assert str(report) == (
-        "28 blobs copied; coerced: fc6.weight, fc7.weight; dropped: fc8.weight, fc8.bias; "
-        "missing: score_fr.weight, score_fr.bias, upscore.weight"
+        "28 blobs copied\n"
+        "  reshaped: fc6.weight from 256 x 1568 to 256 x 32 x 7 x 7, fc7.weight from 256 x 256 to 256 x 256 x 1 x 1\n"
+        "  dropped, the net has none: fc8 (weight, bias)\n"
+        "  missing, the net keeps its own: score_fr (weight, bias), upscore (weight)"
     )
     weights = classifier.state_dict()
     assert fcn.layer("fc6").weight.shape == (256, 32, 7, 7)
@@ -117,6 +119,27 @@ def test_weights_are_copied_not_shared(classifier: Net) -> None:
         fcn.layer("conv1_1").bias.add_(1)
     assert not torch.equal(fcn.layer("conv1_1").bias, classifier.layer("conv1_1").bias)
     assert fcn.layer("conv1_1").bias.requires_grad
+
+
+def test_a_suffix_finds_the_stream_of_a_net_of_two() -> None:
+    """As solve.py of nyud-fcn32s-color-hha takes the colour net's weights into conv1_1color, and then HHA's."""
+    source = {"conv.weight": noise(4, 3, 1, 1), "conv.bias": noise(4, seed=1), "type.weight": noise(2, 4, seed=2)}
+    n = Builder("two")
+    streams = [n.input(name, 3, (6, 6)) for name in ("color", "hha")]
+    for name, top in zip(("color", "hha"), streams, strict=True):
+        n.conv(f"type{name}", n.conv(f"conv{name}", top, 4, 1), 2, 1)
+    net = Net(n.spec())
+    report = transplant(net, source, suffix="hha")
+    assert report.copied == ["convhha.weight", "convhha.bias"] and report.coerced == ["typehha.weight"]
+    assert report.missing == [
+        "convcolor.weight",
+        "convcolor.bias",
+        "typecolor.weight",
+        "typecolor.bias",
+        "typehha.bias",
+    ]
+    assert torch.equal(net.layer("convhha").weight, source["conv.weight"]) and not net.layer("convcolor").weight.any()
+    assert str(report).splitlines()[2].endswith("convcolor (weight, bias), typecolor (weight, bias), typehha (bias)")
 
 
 def test_an_empty_report() -> None:
