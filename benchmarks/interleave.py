@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,28 @@ def interleave(
             done += 1
             bar.update()
     return seconds
+
+
+def together(call: Callable[[], Any], callers: int, runs: int) -> float:
+    """Calls a second that `callers` threads make at once, `runs` each, after warming up together."""
+    ready = Barrier(callers)  # nobody takes another's turn
+
+    def warm_up(_: int) -> None:
+        ready.wait()
+        for _ in range(2 * WARM_UP):  # all at once, as later: each caller needs buffers of its own
+            call()
+
+    def work(_: int) -> tuple[float, float]:
+        ready.wait()
+        start = time.perf_counter()
+        for _ in range(runs):
+            call()
+        return start, time.perf_counter()
+
+    with ThreadPoolExecutor(callers) as threads:
+        list(threads.map(warm_up, range(callers)))
+        spans = list(threads.map(work, range(callers)))
+    return callers * runs / (max(end for _, end in spans) - min(start for start, _ in spans))
 
 
 def _enough(seconds: Mapping[str, Sequence[float]], rounds: int, repeat: int | None) -> bool:
