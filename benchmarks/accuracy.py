@@ -7,7 +7,7 @@ to label map. It is first held against the net as export/to_onnx.py does.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fcn.files import write_json
 from fcn.record import record
 from reference import checkpoint
 from reference.checkpoint import Checkpoint
-from reference.data import Dataset, Sample
+from reference.data import LABEL, Dataset, Sample
 from reference.engine import METRICS, evaluate
 from reference.recipes import find
 from reference.runs import latest, open_data, pick_device
@@ -35,7 +35,11 @@ class First(Dataset):
     def __init__(self, data: Dataset, count: int) -> None:
         self.data, self.count = data, count
         self.name, self.classes, self.palette = data.name, data.classes, data.palette
-        self.mean, self.void = data.mean, data.void
+        self.mean, self.void, self.labelled_only = data.mean, data.void, data.labelled_only
+
+    @property
+    def tasks(self) -> Mapping[str, tuple[str, ...]]:
+        return self.data.tasks
 
     def __len__(self) -> int:
         return min(self.count, len(self.data))
@@ -43,8 +47,11 @@ class First(Dataset):
     def read(self, index: int) -> Sample:
         return self.data.read(index)
 
-    def label_file(self, index: int) -> str:
-        return self.data.label_file(index)
+    def origin(self, index: int, name: str = LABEL) -> str:
+        return self.data.origin(index, name)
+
+    def prepare(self, name: str, images: Sequence[np.ndarray]) -> np.ndarray:
+        return self.data.prepare(name, images)
 
 
 @command

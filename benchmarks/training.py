@@ -174,8 +174,7 @@ def time_updates(
     """
     options = asdict(replace(settings, lr_policy="fixed"))
     with closing(load(Passes(data, batch, 1, seed=1337), 0, 0, device)) as batches:
-        image, label = next(batches)
-    net.total_loss(data=image, label=label).backward()
+        net.total_loss(**next(batches)).backward()
     ours = CaffeSGD(net, **options)
     rivals: dict[str, CaffeSGD | TorchSGD] = {ENGINE: ours, PLAIN: PlainSGD(net, **options), TORCH: TorchSGD(ours)}
     for solver in rivals.values():

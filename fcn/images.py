@@ -76,6 +76,18 @@ def ids(picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
     return places.astype(np.uint8)
 
 
+def read_depth(path: str | Path) -> np.ndarray:
+    """H x W uint16 or int32 of a grey image of more than 8 bits, as depth is stored.
+
+    Raises BadInput for a broken file and for one of another kind.
+    """
+    with _opened(path) as image:
+        mode, pixels = image.mode, np.asarray(image)
+    if not mode.startswith("I"):
+        raise BadInput(f"{path}: holds {mode} values, not depth; give the 16-bit grey image")
+    return pixels
+
+
 def write_label(path: str | Path, label: np.ndarray, palette: np.ndarray) -> None:
     """Write H x W uint8 ids as a palette PNG. palette: up to 256 x 3 uint8 RGB."""
     image = Image.fromarray(np.ascontiguousarray(label, np.uint8), mode=None)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from fcn.cli import BadInput
 from fcn.files import sync, write_json, writing
-from fcn.images import preprocess
 from fcn.record import record
 from reference import checkpoint
 from reference.checkpoint import About
 from reference.data import AuthorsOrder, Dataset
+from reference.layers import SoftmaxWithLoss
 from reference.net import Net
 from reference.progress import (
     LOG,
@@ -53,10 +53,13 @@ METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 WATCHED = (*METRICS, "live_fc7")
 
 
-class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
-    """What the net sees in pass i: (data N x 3 x H x W float32, label N x 1 x H x W uint8), in the authors' order.
+Pass = dict[str, Tensor]
 
-    The data lies channels last, as `place` has the weights. A function of the pass alone, so that a resumed run
+
+class Passes(TorchDataset[Pass | BadInput]):
+    """What the net sees in pass i, by name, in the authors' order: inputs N x C x H x W float32, labels N x 1 x H x W.
+
+    Inputs lie channels last, as `place` has the weights. A function of the pass alone, so that a resumed run
     sees what the uninterrupted one saw.
     """
 
@@ -68,14 +71,19 @@ class Passes(TorchDataset[tuple[Tensor, Tensor] | BadInput]):
     def __len__(self) -> int:
         return len(self.order) // self.batch
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | BadInput:
+    def __getitem__(self, index: int) -> Pass | BadInput:
         try:
             samples = [self.data[i] for i in self.order[index * self.batch : (index + 1) * self.batch]]
         except BadInput as problem:  # returned, not raised: a worker process would wrap it into a traceback
             return problem
-        images = torch.from_numpy(preprocess([sample.image for sample in samples], self.data.mean))
-        labels = torch.from_numpy(np.stack([sample.label[None] for sample in samples]))
-        return images.contiguous(memory_format=torch.channels_last), labels
+        return tensors(self.data.batch(samples))
+
+
+def tensors(batch: Mapping[str, np.ndarray]) -> Pass:
+    """The arrays of `Dataset.batch` as tensors, channels last."""
+    return {
+        name: torch.from_numpy(array).contiguous(memory_format=torch.channels_last) for name, array in batch.items()
+    }
 
 
 def train_stage(
@@ -130,6 +138,7 @@ def train_stage(
             return solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations
 
         per_step = recipe.solver.iter_size
+        task = next(iter(data.tasks))  # whose labelled pixels the loss is also divided by
         passes = Passes(data, recipe.batch, recipe.iterations * per_step, seed)
         bar = tqdm(total=recipe.iterations, initial=solver.iteration, desc=recipe.name, disable=None, unit="it")
         with bar, closing(load(passes, solver.iteration * per_step, workers, device)) as batches:
@@ -144,7 +153,7 @@ def train_stage(
                 torch.manual_seed(zlib.crc32(f"{seed}/{solver.iteration}".encode()))
                 rate = solver.rate()
                 seen = train_step(net, solver, batches)
-                progress.window += [(loss, (label != data.void).sum()) for loss, label in seen]
+                progress.window += [(loss, (labels[task] != data.void).sum()) for loss, labels in seen]
                 bar.update()
                 if solver.iteration % DISPLAY == 0 or milestone():
                     mean, per_pixel = _mean_losses(progress.window, recipe, solver.iteration)
@@ -180,31 +189,31 @@ def train_stage(
 
 
 def train_step(
-    net: Net, solver: CaffeSGD, batches: Iterator[tuple[Tensor, Tensor]], lap: Callable[[str], None] = lambda part: None
-) -> list[tuple[Tensor, Tensor]]:
-    """One iteration: iter_size passes forward and backward, then the update; returns the loss and label of each pass.
+    net: Net, solver: CaffeSGD, batches: Iterator[Pass], lap: Callable[[str], None] = lambda part: None
+) -> list[tuple[Tensor, Pass]]:
+    """One iteration: iter_size passes forward and backward, then the update; returns each pass with its loss before.
 
     lap is told whenever a part of the work has been given out: "data", "forward", "backward" or "update".
     """
     net.train()
     seen = []
     for _ in range(solver.iter_size):
-        image, label = next(batches)
+        batch = next(batches)
         lap("data")
-        loss = net.total_loss(data=image, label=label)
+        loss = net.total_loss(**batch)
         lap("forward")
         loss.backward()
         lap("backward")
-        seen.append((loss.detach(), label))
+        seen.append((loss.detach(), batch))
     solver.step()
     solver.zero_grad()
     lap("update")
     return seen
 
 
-def load(passes: Passes, first: int, workers: int, device: torch.device) -> Generator[tuple[Tensor, Tensor]]:
+def load(passes: Passes, first: int, workers: int, device: torch.device) -> Generator[Pass]:
     """Passes from `first` on, loaded ahead by worker processes, on `device`."""
-    loader: Iterable[tuple[Tensor, Tensor] | BadInput] = DataLoader(
+    loader: Iterable[Pass | BadInput] = DataLoader(
         passes,
         batch_size=None,
         sampler=range(first, len(passes)),
@@ -217,8 +226,7 @@ def load(passes: Passes, first: int, workers: int, device: torch.device) -> Gene
     for item in loader:
         if isinstance(item, BadInput):
             raise item
-        image, label = (tensor.to(device, non_blocking=True) for tensor in item)
-        yield image, label
+        yield {name: tensor.to(device, non_blocking=True) for name, tensor in item.items()}
 
 
 @torch.no_grad()
@@ -227,27 +235,45 @@ def evaluate(
 ) -> dict[str, Any]:
     """The four metrics over `data` in file order (the authors' score.py), plus `iu` and `accuracy` by class.
 
-    `live_fc7` is the share of fc7's channels above zero anywhere: a too high rate kills them, and the net
-    then looks like one that has only learned the background. `observe` is given each index and label map.
+    They are of the first label; `tasks` holds those of every label by its name. `live_fc7` is the share of fc7's
+    channels above zero anywhere: a too high rate kills them, and the net then looks like one that has only learned
+    the background. `observe` is given each index and label map (of the first label).
     """
     place(net, device).eval()
-    top = net.spec.outputs[0]
+    scores = scored(net, data)
     watched = ("fc7",) if any("fc7" in layer.tops for layer in net.spec.layers) else ()
-    hist = np.zeros((len(data.classes),) * 2, np.int64)
+    hists = {task: np.zeros((len(classes),) * 2, np.int64) for task, classes in data.tasks.items() if task in scores}
     live = torch.zeros((), device=device)
     for index in tqdm(range(len(data)), desc="evaluating", disable=None, leave=False):
         sample = data[index]
-        image = torch.from_numpy(preprocess([sample.image], data.mean)).to(device)
-        tops = net.run((top, *watched), {"data": image.contiguous(memory_format=torch.channels_last)})
-        prediction = tops[top][0].argmax(0).to(torch.uint8).cpu().numpy()
-        hist += confusion(sample.label, prediction.reshape(sample.label.shape), len(data.classes))
+        batch = tensors(data.batch([sample]))
+        tops = net.run((*scores.values(), *watched), {name: batch[name].to(device) for name in sample.inputs})
+        predictions = {task: tops[top][0].argmax(0).to(torch.uint8).cpu().numpy() for task, top in scores.items()}
+        for task, hist in hists.items():
+            label = sample.labels[task]
+            hist += confusion(label, predictions[task].reshape(label.shape), len(hist))
         if watched:
             fc7 = tops["fc7"]  # 1 x C (x H x W)
             live = torch.logical_or(live, (fc7.reshape(fc7.shape[1], -1) > 0).any(1))
         if observe:
-            observe(index, prediction)
-    found = metrics(hist)
-    return {**found, "live_fc7": float(live.float().mean()) if watched else math.nan}
+            observe(index, next(iter(predictions.values())))
+    tasks = {task: metrics(hist, data.labelled_only) for task, hist in hists.items()}
+    return {
+        **next(iter(tasks.values())),
+        "tasks": tasks,
+        "live_fc7": float(live.float().mean()) if watched else math.nan,
+    }
+
+
+def scored(net: Net, data: Dataset) -> dict[str, str]:
+    """The score top of each label of `data`, by the label's name: the one that the net's loss compares with it.
+
+    Of a net whose losses name none of them, the first label has the first score.
+    """
+    compared = {x.bottoms[1]: x.bottoms[0] for x in reversed(net.spec.layers) if isinstance(x, SoftmaxWithLoss)}
+    return {task: compared[task] for task in data.tasks if task in compared} or {
+        next(iter(data.tasks)): net.spec.outputs[0]
+    }
 
 
 def place(net: Net, device: torch.device) -> Net:

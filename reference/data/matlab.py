@@ -42,6 +42,18 @@ def read_array(path: Path, *names: str) -> np.ndarray:
         raise BadInput(f"{path}: {wanted} cannot be read from it ({error}); fetch it again") from error
 
 
+def read_ids(path: Path, *names: str, lowest: int = 0, highest: int = 255) -> np.ndarray:
+    """The array `names` (see `read_array`) where it is a label map: H x W int16, from `lowest` to `highest`.
+
+    MATLAB keeps whole numbers as doubles, unless told otherwise: both are read. Raises BadInput for anything else.
+    """
+    ids = read_array(path, *names)
+    if ids.ndim != 2 or not ids.size or not (lowest <= ids.min() and ids.max() <= highest) or (ids % 1).any():
+        wanted = ".".join(names)
+        raise BadInput(f"{path}: {wanted} is no matrix of class ids from {lowest} to {highest}; fetch it again")
+    return ids.astype(np.int16)
+
+
 def _search(raw: bytes, names: tuple[str, ...]) -> np.ndarray:
     order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])
     if order is None:

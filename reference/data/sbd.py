@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn.cli import BadInput
 from fcn.files import existing
 from fcn.images import voc_palette
-from reference.data.dataset import Files, list_file, read_list
-from reference.data.matlab import read_array
+from reference.data.dataset import Entry, Files, list_file, read_list
+from reference.data.matlab import read_ids
 from reference.data.voc import CLASSES, MEAN
 
 
@@ -36,13 +35,10 @@ class Sbd(Files):
         path = list_file(folder, split)
         names = read_list(path, "give a split of SBD: train, val, or a list file (*.txt)")
         super().__init__(
-            [(folder / "img" / f"{name}.jpg", folder / "cls" / f"{name}.mat") for name in names],
+            [Entry.pair(folder / "img" / f"{name}.jpg", folder / "cls" / f"{name}.mat") for name in names],
             f"{path.name} lists it: fetch SBD again, or mend the list",
         )
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, task: str, path: Path) -> np.ndarray:
         """H x W uint8. Raises BadInput for a broken file and for one of another kind."""
-        ids = read_array(path, "GTcls", "Segmentation")
-        if ids.ndim != 2 or ids.dtype.kind not in "ui" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
-            raise BadInput(f"{path}: GTcls.Segmentation is no matrix of class ids; fetch it again")
-        return ids.astype(np.uint8)
+        return read_ids(path, "GTcls", "Segmentation").astype(np.uint8)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fcn.cli import BadInput
 from fcn.images import VOID, voc_palette
-from reference.data.dataset import Dataset, Sample
+from reference.data.dataset import INPUT, LABEL, Dataset, Sample
 from reference.data.figures import (
     SHAPES,
     TEXTURES,
@@ -197,7 +197,7 @@ class Shapes(Dataset):
     def __len__(self) -> int:
         return LENGTHS[self.split]
 
-    def label_file(self, index: int) -> str:
+    def origin(self, index: int, name: str = LABEL) -> str:
         return f"{self.name} {self.split} {index}"
 
     def read(self, index: int) -> Sample:
@@ -214,7 +214,7 @@ class Shapes(Dataset):
             x = draw.between(0.3 * diameter, width - 0.3 * diameter)
             y = draw.between(0.3 * diameter, height - 0.3 * diameter)
             scene.add(kind, diameter, x, y)
-        return Sample(f"{self.split}{index:05}", scene.finish(), scene.label)
+        return Sample(f"{self.split}{index:05}", {INPUT: scene.finish()}, {LABEL: scene.label})
 
 
 class Crops(Dataset):
@@ -235,7 +235,7 @@ class Crops(Dataset):
     def __len__(self) -> int:
         return CROPS[self.split]
 
-    def label_file(self, index: int) -> str:
+    def origin(self, index: int, name: str = LABEL) -> str:
         return f"{self.name} {self.split} {index}"
 
     def read(self, index: int) -> Sample:
@@ -246,7 +246,8 @@ class Crops(Dataset):
             diameter = self.size * draw.between(0.2, 1)  # at 224 pixels: as in the scenes
             x, y = self.size * draw.between(0.42, 0.58), self.size * draw.between(0.42, 0.58)
             scene.add(kind, diameter, x, y)
-        return Sample(f"{self.split}{index:05}", scene.finish(), np.full((1, 1), kind, np.uint8))
+        label = np.full((1, 1), kind, np.uint8)
+        return Sample(f"{self.split}{index:05}", {INPUT: scene.finish()}, {LABEL: label})
 
     def __getitem__(self, index: int) -> Sample:
         return self.read(index)  # a class for the whole image: nothing to check against its size

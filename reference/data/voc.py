@@ -15,7 +15,7 @@ from pathlib import Path
 from fcn.cli import BadInput
 from fcn.files import existing
 from fcn.images import voc_palette
-from reference.data.dataset import Files, list_file, read_list
+from reference.data.dataset import Entry, Files, list_file, read_list
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -24,6 +24,7 @@ CLASSES = (
 )
 MEAN = (104.00699, 116.66877, 122.67892)  # BGR of ImageNet's training images (the authors' voc_layers.py)
 SEG11VALID = 736  # images
+LISTS = Path("ImageSets", "Segmentation")
 
 
 class Voc(Files):
@@ -40,14 +41,14 @@ class Voc(Files):
     def __init__(self, folder: Path, split: str, sbd: Path | None = None) -> None:
         folder = Path(folder)
         existing(folder / "JPEGImages", "folder", "give the VOC2011 or VOC2012 folder of VOCdevkit")
-        path = list_file(folder / "ImageSets" / "Segmentation", split)
+        path = list_file(folder / LISTS, split)
         if split == "seg11valid" and not path.exists():
             names = seg11valid(folder, sbd)
         else:
             names = read_list(path, "give a split of VOC: train, val, trainval, or a list file (*.txt)")
         images, labels = folder / "JPEGImages", folder / "SegmentationClass"
         super().__init__(
-            [(images / f"{name}.jpg", labels / f"{name}.png") for name in names],
+            [Entry.pair(images / f"{name}.jpg", labels / f"{name}.png") for name in names],
             f"{path.name} lists it: fetch VOC again, or mend the list",
         )
 
@@ -60,7 +61,7 @@ def seg11valid(folder: Path, sbd: Path | None) -> list[str]:
             "or give SBD's folder too, to derive it"
         )
     taken = set(read_list(Path(sbd) / "train.txt", "give SBD's folder `dataset`"))
-    lists = Path(folder) / "ImageSets" / "Segmentation"
+    lists = Path(folder) / LISTS
     names = [name for name in read_list(lists / "val.txt", "fetch VOC 2011 again") if name not in taken]
     if len(names) != SEG11VALID:
         raise BadInput(

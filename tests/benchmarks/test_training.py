@@ -130,9 +130,10 @@ def test_the_parts_are_those_of_the_engines_step(tmp_path: Path) -> None:
     image = torch.from_numpy(sample.image.transpose(2, 0, 1).astype(np.float32))[None]
     label = torch.from_numpy(sample.label)[None, None]
     laps: list[str] = []
-    seen = train_step(net, solver, iter([(image, label)] * 3), laps.append)
+    batch = {"data": image, "label": label}
+    seen = train_step(net, solver, iter([batch] * 3), laps.append)
     assert laps == ["data", "forward", "backward"] * 2 + ["update"]
-    assert solver.iteration == 1 and len(seen) == 2 and not seen[0][0].requires_grad and seen[1][1] is label
+    assert solver.iteration == 1 and len(seen) == 2 and not seen[0][0].requires_grad and seen[1][1] is batch
 
 
 def test_steps_of_the_engine_and_of_the_plain_loop(tmp_path: Path) -> None:

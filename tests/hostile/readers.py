@@ -13,7 +13,7 @@ from benchmarks.records import FOLDER
 from fcn.images import read_image, read_label
 from reference import checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, load_solverstate
-from reference.data import open_dataset
+from reference.data import LABEL, open_dataset
 from reference.data.sbd import Sbd
 from reference.net import Net
 from reference.progress import read_table, resume, same_run, settings_of
@@ -68,7 +68,7 @@ def label(path: Path) -> None:
 
 
 def matlab(path: Path) -> None:
-    ids = Sbd.read_label(Sbd.__new__(Sbd), path)
+    ids = Sbd.read_label(Sbd.__new__(Sbd), LABEL, path)
     assert ids.ndim == 2 and ids.dtype == np.uint8 and ids.size
 
 

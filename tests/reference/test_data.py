@@ -13,62 +13,23 @@ from fcn.cli import BadInput
 from fcn.images import voc_palette, write_image, write_label
 from reference.data import NAMES, AuthorsOrder, open_dataset, voc
 from reference.data.matlab import read_array
-
-HEIGHT, WIDTH = 20, 31
-
-
-def _image(seed: int) -> np.ndarray:
-    return np.random.RandomState(seed).randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-
-
-def _label(seed: int, classes: int) -> np.ndarray:
-    label = np.random.RandomState(seed).randint(0, classes, (HEIGHT, WIDTH)).astype(np.uint8)
-    label[0] = 255
-    return label
+from tests.reference import folders
+from tests.reference.folders import HEIGHT, WIDTH, image, label
 
 
 @pytest.fixture
 def voc_folder(tmp_path: Path) -> Path:
-    """The VOC devkit's layout (VOC2011 development kit documentation, section on segmentation)."""
-    folder = tmp_path / "VOC2011"
-    lists = folder / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    names = ["2007_000032", "2007_000039", "2007_000063"]
-    (lists / "val.txt").write_text("\n".join(names) + "\n")
-    for seed, name in enumerate(names):
-        write_image(folder / "JPEGImages" / f"{name}.jpg", _image(seed))
-        write_label(folder / "SegmentationClass" / f"{name}.png", _label(seed, 21), voc_palette())
-    return folder
+    return folders.voc(tmp_path / "VOC2011")
 
 
 @pytest.fixture
 def sbd_folder(tmp_path: Path) -> Path:
-    """SBD's layout; the struct GTcls holds Boundaries, Segmentation and CategoriesPresent (SBD's README)."""
-    folder = tmp_path / "dataset"
-    (folder / "cls").mkdir(parents=True)
-    (folder / "train.txt").write_text("2008_000002\n2007_000039\n")
-    for seed, name in enumerate(("2008_000002", "2007_000039")):
-        write_image(folder / "img" / f"{name}.jpg", _image(seed))
-        truth = {"Segmentation": _label(seed, 21)[1:].repeat(2, 0)[:HEIGHT], "CategoriesPresent": np.array([[1], [2]])}
-        scipy.io.savemat(folder / "cls" / f"{name}.mat", {"GTcls": truth}, do_compression=True)
-    return folder
+    return folders.sbd(tmp_path / "dataset")
 
 
 @pytest.fixture(params=["names", "pairs"])
 def camvid_folder(request, tmp_path: Path) -> Path:
-    """Bare names with JPEG images, or SegNet's public copy: PNG images and a list of path pairs of its machine."""
-    folder, suffix = tmp_path / "CamVid", {"names": ".jpg", "pairs": ".png"}[request.param]
-    (folder / "train").mkdir(parents=True)
-    lines = []
-    for seed, name in enumerate(("0001TP_006690", "0001TP_006720")):
-        write_image(folder / "train" / f"{name}{suffix}", _image(seed))
-        label = _label(seed, 12)
-        label[0] = 11
-        write_label(folder / "trainannot" / f"{name}.png", label, voc_palette())
-        paths = f"/SegNet/CamVid/train/{name}.png /SegNet/CamVid/trainannot/{name}.png;"
-        lines.append(name if request.param == "names" else paths)
-    (folder / "train.txt").write_text("\n".join(lines) + "\n\n")
-    return folder
+    return folders.camvid(tmp_path / "CamVid", pairs=request.param == "pairs")
 
 
 def test_voc_reads_pairs_in_the_order_of_the_list(voc_folder):
@@ -76,7 +37,7 @@ def test_voc_reads_pairs_in_the_order_of_the_list(voc_folder):
     assert [sample.name for sample in data] == ["2007_000032", "2007_000039", "2007_000063"]
     assert len(data) == 3 and len(data.classes) == 21
     assert data[1].image.shape == (HEIGHT, WIDTH, 3) and data[1].image.dtype == np.uint8
-    assert np.array_equal(data[1].label, _label(1, 21))
+    assert np.array_equal(data[1].label, label(1, 21))
     assert data.palette[15].tolist() == [192, 128, 128] and data.classes[15] == "person"
     with pytest.raises(IndexError):
         data[3]
@@ -102,15 +63,15 @@ def test_seg11valid_is_val_without_sbd_train(voc_folder, sbd_folder, monkeypatch
 def test_sbd_reads_the_segmentation_of_gtcls(sbd_folder):
     data = open_dataset("sbd", sbd_folder, "train")
     assert [sample.name for sample in data] == ["2008_000002", "2007_000039"]
-    assert np.array_equal(data[1].label, _label(1, 21)[1:].repeat(2, 0)[:HEIGHT])
+    assert np.array_equal(data[1].label, label(1, 21)[1:].repeat(2, 0)[:HEIGHT])
     assert data[1].label.dtype == np.uint8 and data.mean == (104.00699, 116.66877, 122.67892)
 
 
 def test_camvid_reads_both_layouts_and_maps_11_to_void(camvid_folder):
     data = open_dataset("camvid", camvid_folder, "train")
     assert [sample.name for sample in data] == ["0001TP_006690", "0001TP_006720"]
-    label = _label(0, 12)
-    assert np.array_equal(data[0].label, np.where(label == 11, 255, label))
+    ids = label(0, 12)
+    assert np.array_equal(data[0].label, np.where(ids == 11, 255, ids))
     assert len(data.classes) == len(data.palette) == 11
 
 
@@ -158,13 +119,13 @@ def test_broken_files_are_named(voc_folder):
 
 def test_labels_that_do_not_fit_are_named(voc_folder):
     path = voc_folder / "SegmentationClass" / "2007_000032.png"
-    label = _label(0, 21)
-    label[5, 5] = 21
-    _overwrite_label(path, label)
+    ids = label(0, 21)
+    ids[5, 5] = 21
+    _overwrite_label(path, ids)
     _refuse("voc", voc_folder, "val", r"2007_000032\.png: holds class id 21, but voc has ids 0 to 20 and 255")
-    _overwrite_label(path, _label(0, 21)[:, :-1])
+    _overwrite_label(path, label(0, 21)[:, :-1])
     _refuse("voc", voc_folder, "val", r"2007_000032\.png: the label is 30x20, its image 2007_000032 is 31x20")
-    write_image(path, _image(0))
+    write_image(path, image(0))
     _refuse("voc", voc_folder, "val", r"2007_000032\.png: holds RGB values, not class ids")
 
 
@@ -236,12 +197,12 @@ def test_a_damaged_mat_never_ends_the_process(tmp_path, compressed):
 
 
 def test_unknown_names_and_missing_folders_are_refused():
-    with pytest.raises(BadInput, match="no data set 'coco'; there are voc, sbd, camvid, shapes"):
+    with pytest.raises(BadInput, match=r"no data set 'coco'; there are voc, sbd, nyud-color, .*, camvid, shapes"):
         open_dataset("coco", None, "train")
     with pytest.raises(BadInput, match="voc is read from disk: give its folder"):
         open_dataset("voc", None, "val")
     assert len(open_dataset("shapes", None, "val")) == 100
-    assert NAMES == ("voc", "sbd", "camvid", "shapes", "shapes-crops")
+    assert {"voc", "nyud-color-hha", "siftflow", "pascalcontext", "shapes-crops"} < set(NAMES)
 
 
 def test_the_authors_order():

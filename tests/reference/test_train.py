@@ -16,7 +16,7 @@ from fcn.cli import BadInput
 from fcn.files import PARTIAL
 from fcn.images import preprocess, voc_palette, write_image, write_label
 from reference import build, checkpoint, evaluate, infer, train
-from reference.data import AuthorsOrder, Dataset, Sample
+from reference.data import INPUT, LABEL, AuthorsOrder, Dataset, Sample
 from reference.engine import Passes, describe, train_stage, with_iterations
 from reference.engine import evaluate as score_net
 from reference.progress import finished, read_table
@@ -41,7 +41,7 @@ class Squares(Dataset):
     def __len__(self) -> int:
         return 4
 
-    def label_file(self, index: int) -> str:
+    def origin(self, index: int, name: str = LABEL) -> str:
         return f"square {index}"
 
     def read(self, index: int) -> Sample:
@@ -52,7 +52,7 @@ class Squares(Dataset):
         label[8 : 20 + index, 10:30] = 1
         label[0, :] = 255
         image = np.where(label[..., None] == 1, 200, 40).astype(np.uint8).repeat(3, 2)
-        return Sample(str(index), image, label)
+        return Sample(str(index), {INPUT: image}, {LABEL: label})
 
 
 def recipe(**changes) -> Recipe:
@@ -93,10 +93,11 @@ def test_passes_follow_the_authors_order():
     passes = Passes(data, batch=2, passes=3, seed=1337)
     order = iter(AuthorsOrder(4, 1337))
     for index in range(3):
-        image, label = passes[index]
+        pass_ = passes[index]
         samples = [data[next(order)] for _ in range(2)]
-        assert np.array_equal(image, preprocess([s.image for s in samples], data.mean))
-        assert np.array_equal(label[:, 0], [s.label for s in samples])
+        assert set(pass_) == {INPUT, LABEL}
+        assert np.array_equal(pass_[INPUT], preprocess([s.image for s in samples], data.mean))
+        assert np.array_equal(pass_[LABEL][:, 0], [s.label for s in samples])
 
 
 def test_a_stage_learns_and_leaves_its_files(tmp_path):
