@@ -225,7 +225,9 @@ def _configure(
     if args.versionCompatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if args.hardwareCompatibilityLevel != "none":
-        level = getattr(trt.HardwareCompatibilityLevel, LEVELS[args.hardwareCompatibilityLevel])
+        level = getattr(trt.HardwareCompatibilityLevel, LEVELS[args.hardwareCompatibilityLevel], None)
+        if level is None:  # the first versions of 10 know fewer
+            raise BadInput(f"--hardwareCompatibilityLevel {args.hardwareCompatibilityLevel}: {library} has none such")
         config.hardware_compatibility_level = level
     if args.timingCacheFile is None:
         return None
