@@ -23,7 +23,7 @@ from fcn.cli import BadInput
 from fcn.files import atomic, sha256
 from fcn.images import voc_palette
 from reference import NETS, build, checkpoint
-from reference.caffe import load_caffemodel, load_prototxt
+from reference.caffe import load_caffemodel, load_prototxt, net_to_text
 from reference.checkpoint import About
 from reference.data.voc import CLASSES, MEAN
 from reference.layers import Convolution, Deconvolution, InnerProduct
@@ -50,17 +50,27 @@ def export_onnx(
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
-    properties = describe(net, about, io, precision).to_properties() if about else {}
-    mean = about.mean if about else None
     with atomic(path) as temporary:
-        model = (to_half if precision == "fp16" else to_model)(net, io, expose, mean)
-        helper.set_model_props(model, properties)
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-        del model  # a copy of the weights: verification needs the memory
+        write_model(net, temporary, about, io, expose, precision)
         try:
-            return verify(net, temporary, io, mean)
+            return verify(net, temporary, io, about.mean if about else None)
         except Disagreement as problem:
             raise Disagreement(f"{problem}; nothing written") from problem
+
+
+def write_model(
+    net: Net,
+    path: Path,
+    about: About | None = None,
+    io: str = "scores",
+    expose: Sequence[str] = (),
+    precision: str = "fp32",
+) -> None:
+    """What `export_onnx` writes, not verified: for what compares it in its own way."""
+    properties = describe(net, about, io, precision).to_properties() if about else {}
+    model = (to_half if precision == "fp16" else to_model)(net, io, expose, about.mean if about else None)
+    helper.set_model_props(model, properties)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def describe(net: Net, about: About, io: str, precision: str = "fp32") -> Metadata:
@@ -82,6 +92,7 @@ def describe(net: Net, about: About, io: str, precision: str = "fp32") -> Metada
             input=IMAGE if io == "image" else spec.inputs[0],
             output=top if io == "scores" else label_names(spec)[top],
             weights_sha256=weights_sha256(net),
+            definition=net_to_text(spec.deploy()),
             provenance={**about.provenance, **origin},
         )
     except ValueError as error:
@@ -213,7 +224,7 @@ def _caffe(prototxt: Path, weights: Path | None, mean: tuple[float, float, float
     print(f"reading {weights}", flush=True)
     if missing := load_caffemodel(net, weights).missing:
         raise BadInput(f"{weights}: lacks {', '.join(missing[:3])} of {prototxt}: these are another net's weights")
-    return net, _plain_about(net, prototxt.stem, mean), prototxt.with_suffix(".onnx")
+    return net, plain_about(net, prototxt.stem, mean), prototxt.with_suffix(".onnx")
 
 
 def _random(name: str, width: float, seed: int, reason: str) -> tuple[Net, About | None, Path]:
@@ -225,10 +236,10 @@ def _random(name: str, width: float, seed: int, reason: str) -> tuple[Net, About
     print(says, file=sys.stderr, flush=True)
     net = build(name, width=width)
     randomise(net, seed)
-    return net, _plain_about(net, f"random weights, seed {seed}", MEAN), Path("out") / f"{name}.onnx"
+    return net, plain_about(net, f"random weights, seed {seed}", MEAN), Path("out") / f"{name}.onnx"
 
 
-def _plain_about(net: Net, origin: str, mean: tuple[float, float, float]) -> About | None:
+def plain_about(net: Net, origin: str, mean: tuple[float, float, float]) -> About | None:
     """A description for weights that come without one: VOC's classes where there are 21, else numbered ones.
 
     None for a net that does not give one label map of one image.

@@ -88,13 +88,13 @@ def verify(net: Net, path: str | Path, io: str = "scores", mean: Sequence[float]
             if not np.isfinite(scores).all():
                 raise BadInput(f"{name}: {top} is not finite at {at}: these weights have diverged; train again")
             if io == "scores":
-                difference = _difference(scores, found[top])
+                difference = difference_of(scores, found[top])
                 if not difference <= tolerance:
                     says = f"{top} differs by {difference:.1e} of its greatest value, {tolerance:.0e} is tolerated"
                     raise Disagreement(f"{name}: ONNX Runtime and PyTorch disagree at {at}: {says}")
                 worst = max(worst, difference)
             same = scores.argmax(1) == (found[top].argmax(1) if io == "scores" else found[top])
-            if not np.all(same | _tied(scores, tolerance)):
+            if not np.all(same | tied(scores, tolerance)):
                 says = f"{np.sum(~same)} of {np.size(same)} labels of {top} differ"
                 raise Disagreement(f"{name}: ONNX Runtime and PyTorch disagree at {at}: {says}")
             equal, pixels = equal + int(np.sum(same)), pixels + np.size(same)
@@ -151,7 +151,7 @@ def _scores(net: Net, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {top: value.numpy() for top, value in scores.items()}
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+def difference_of(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Greatest difference relative to the greatest of ours; infinite for another shape. Zeros agree with zeros."""
     if ours.shape != theirs.shape:
         return np.inf
@@ -159,7 +159,7 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(difference / greatest) if greatest else (np.inf if difference else 0.0)
 
 
-def _tied(scores: np.ndarray, tolerance: float) -> np.ndarray:
+def tied(scores: np.ndarray, tolerance: float) -> np.ndarray:
     """N x K ... -> N x ...: where the best two scores are so close that each, moving by `tolerance`, may win."""
     if scores.shape[1] == 1:
         return np.zeros(scores[:, 0].shape, bool)

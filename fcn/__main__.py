@@ -11,10 +11,12 @@ COMMANDS = {
     "evaluate": ("reference.evaluate", "the paper's four metrics on a data set"),
     "score": ("reference.score", "the same four of label images, whoever made them"),
     "infer": ("reference.infer", "segment one image with PyTorch"),
+    "data": ("reference.prepare", "fetch the data sets and weights, check every file"),
     "show": ("reference.show", "a net as a table, and a drawing of its padding and crops"),
     "export": ("export.to_onnx", "write a net as ONNX and verify it"),
     "build": ("runtime.build", "an ONNX file as a TensorRT engine for this GPU"),
     "segment": ("runtime.segment", "label maps of images and folders, without torch"),
+    "prove": ("benchmarks.prove", "prove that a model file computes what Caffe computes, here"),
     "latency": ("benchmarks.latency", "time every way to run the net"),
 }
 

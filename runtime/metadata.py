@@ -42,6 +42,8 @@ class Metadata:
     """Name of the tensor that `io` describes."""
     weights_sha256: str
     """SHA-256 of the weights that were exported."""
+    definition: str = ""
+    """The net as Caffe's prototxt, without losses: what the file claims to compute; "" where nobody knows."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: recipe, iteration, command, date, versions... anything that JSON holds."""
     channel_order: str = "BGR"

@@ -74,11 +74,15 @@ class Sidecar:
         words = ["python", "runtime/build.py", self.onnx, "-o", str(engine)]
         for end in ("min", "opt", "max"):
             words += [f"--{end}Shapes", *(text(profile[end]) for profile in self.profiles)]
-        words += ["--backend", self.backend, *(["--tf32"] if self.tf32 else [])]
+        return shlex.join([*words, *self.options()])
+
+    def options(self) -> list[str]:
+        """What else than file and profiles the build was told."""
+        words = ["--backend", self.backend, *(["--tf32"] if self.tf32 else [])]
         words += ["--versionCompatible"] if self.version_compatible else []
         if self.hardware_compatibility != "none":
             words += ["--hardwareCompatibilityLevel", self.hardware_compatibility]
-        return shlex.join(words)
+        return words
 
     def check_library(self, engine: Path, version: str) -> None:
         """Raises BadInput where the installed library, of our backend, does not run this engine."""
