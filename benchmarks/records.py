@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ def sample(name: str, values: Tensor) -> np.ndarray:
 
 
 def norm(values: Tensor) -> float:
-    """The L2 norm, summed in float64."""
-    return float(torch.linalg.vector_norm(values.detach(), dtype=torch.float64))
+    """The L2 norm, summed in float64; in parts, since torch would make a float64 copy of the whole."""
+    parts = values.detach().reshape(-1).split(2**20)
+    return math.hypot(*(float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in parts))
 
 
 def load(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -18,20 +18,14 @@ from reference.loss import softmax_loss
 from reference.net import Net, NetSpec
 from reference.solver import CaffeSGD
 
-NETS: dict[str, Callable[..., NetSpec]] = {
-    "vgg16": trunks.vgg16_classifier,
-    "voc-fcn32s": heads.voc_fcn32s,
-    "voc-fcn16s": heads.voc_fcn16s,
-    "voc-fcn8s": heads.voc_fcn8s,
-    "voc-fcn8s-atonce": heads.voc_fcn8s_atonce,
-}
+NETS: dict[str, Callable[..., NetSpec]] = {"vgg16": trunks.vgg16_classifier, **heads.NETS}
 
 
 def build(name: str, **options: Any) -> Net:
     """The net that the authors call `name`, as their solve.py has it before any weights are loaded.
 
     Weights and biases are zero, deconvolutions bilinear, Scale layers at their factor.
-    options: classes, learned, width, fc_width, dropout (see `reference.heads`). Raises ValueError for an unknown name.
+    options: classes, width and more (see `reference.heads`). Raises ValueError for an unknown name.
     """
     if name not in NETS:
         raise ValueError(f"no net {name!r}; there are {', '.join(NETS)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from reference.coordinates import crop_offset
 from reference.layers import (
+    LRN,
+    Concat,
     Convolution,
     Crop,
     Deconvolution,
@@ -111,10 +113,26 @@ class Builder:
         """An in-place dropout."""
         return self.add(Dropout(name=name, bottoms=(bottom,), tops=(bottom,), dropout_ratio=ratio))
 
-    def max_pool(self, name: str, bottom: str, kernel: int = 2, stride: int = 2) -> str:
+    def max_pool(self, name: str, bottom: str, kernel: int = 2, stride: int = 2, pad: int = 0) -> str:
         """Max pooling."""
-        layer = Pooling(name=name, bottoms=(bottom,), tops=(name,), kernel_size=square(kernel), stride=square(stride))
-        return self.add(layer)
+        return self.add(
+            Pooling(
+                name=name,
+                bottoms=(bottom,),
+                tops=(name,),
+                kernel_size=square(kernel),
+                stride=square(stride),
+                pad=square(pad),
+            )
+        )
+
+    def lrn(self, name: str, bottom: str) -> str:
+        """Local response normalisation with the numbers that CaffeNet and GoogLeNet share (AlexNet, section 3.3)."""
+        return self.add(LRN(name=name, bottoms=(bottom,), tops=(name,), local_size=5, alpha=1e-4, beta=0.75))
+
+    def concat(self, name: str, *bottoms: str) -> str:
+        """The channels of all bottoms, one after another."""
+        return self.add(Concat(name=name, bottoms=bottoms, tops=(name,)))
 
     def upscore(self, name: str, bottom: str, classes: int, kernel: int, stride: int, learned: bool = False) -> str:
         """Bilinear upsampling as a deconvolution without bias; frozen unless `learned`."""
@@ -141,12 +159,12 @@ class Builder:
         offset = crop_offset(self.layers, bottom, like)
         return self.add(Crop(name=name, bottoms=(bottom, like), tops=(name,), axis=2, offset=(offset,)))
 
-    def fuse(self, name: str, *bottoms: str) -> str:
-        """The sum of score maps."""
-        return self.add(Eltwise(name=name, bottoms=bottoms, tops=(name,)))
+    def fuse(self, name: str, *bottoms: str, coeff: tuple[float, ...] = ()) -> str:
+        """The sum of score maps, weighted by `coeff` if given."""
+        return self.add(Eltwise(name=name, bottoms=bottoms, tops=(name,), coeff=coeff))
 
     def loss(self, name: str, score: str, label: str, normalization: str = "batch_size") -> str:
-        """The unnormalized softmax loss that ignores void (255)."""
+        """The softmax loss that ignores void (255); unnormalized, as the authors train nearly all nets."""
         return self.add(
             SoftmaxWithLoss(
                 name=name,

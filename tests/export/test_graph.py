@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from export.graph import IR_VERSION, OPSET, Graph, emits, to_model
 from fcn.cli import BadInput
-from reference.heads import voc_fcn8s
+from reference import NETS
 from reference.layers import (
     LRN,
     Concat,
@@ -341,7 +341,7 @@ def test_refusals_name_the_layer() -> None:
     for net, expose, message in (
         (small(Unwritten(**ONE)), (), "'one' of type Unwritten"),
         (small(Pooling(**ONE, **skipping), size=7), (), "'one'.*skips pixels"),
-        (Net(voc_fcn8s(width=1 / 64)), ("loss",), f"'loss' of type {SoftmaxWithLoss.__name__}"),
+        (Net(NETS["voc-fcn8s"](width=1 / 64)), ("loss",), f"'loss' of type {SoftmaxWithLoss.__name__}"),
     ):
         with pytest.raises(BadInput, match=message):
             to_model(net, expose=expose)
@@ -356,7 +356,7 @@ def test_more_classes_than_uint8_has() -> None:
 
 def test_more_weights_than_one_file_holds() -> None:
     with torch.device("meta"):
-        net = Net(voc_fcn8s(width=2))
+        net = Net(NETS["voc-fcn8s"](width=2))
     with pytest.raises(BadInput, match=r"voc-fcn8s: 2\.1 GB of weights"):
         to_model(net)
 

@@ -18,9 +18,9 @@ from export.to_onnx import main, randomise
 from export.verify import HALF_TOLERANCE, images
 from fcn.cli import BadInput
 from fcn.images import preprocess, read_image
+from reference import NETS
 from reference.caffe import load_caffemodel
 from reference.data.voc import MEAN
-from reference.heads import voc_fcn8s
 from reference.layers import Convolution, Input
 from reference.net import Net, NetSpec
 from runtime.segmenter import Segmenter
@@ -142,7 +142,7 @@ def test_the_trunk_of_the_real_vgg_on_real_photographs(shared: Path) -> None:
     Scales come from coloured blocks, and photographs must not leave what they allow for.
     """
     head = Convolution(name="score", bottoms=("pool3",), tops=("score",), num_output=21, kernel_size=(1, 1))
-    first, *rest = (layer for layer in voc_fcn8s().needed(["pool3"]) if not isinstance(layer, Input))
+    first, *rest = (layer for layer in NETS["voc-fcn8s"]().needed(["pool3"]) if not isinstance(layer, Input))
     data_layer = Input(name="data", tops=("data",), shape=(1, 3, 72, 72))
     # Without FCN's padding of 100: nothing but time is lost.
     net = Net(NetSpec("trunk", (data_layer, replace(first, pad=(1, 1)), *rest, head))).eval()  # type: ignore[call-arg]

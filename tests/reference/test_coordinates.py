@@ -34,6 +34,11 @@ FCNS = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s", "voc-fcn8s-atonce")
         ("voc-fcn16s", {"score_pool4c": 5, "score": 27}),
         ("voc-fcn8s", {"score_pool4c": 5, "score_pool3c": 9, "score": 31}),
         ("voc-fcn8s-atonce", {"score_pool4c": 5, "score_pool3c": 9, "score": 31}),
+        ("voc-fcn-alexnet", {"score": 18}),
+        ("voc-fcn-googlenet", {"score": 98}),
+        ("nyud-fcn32s-color-d", {"score": 19}),
+        ("nyud-fcn32s-color-hha", {"score": 19}),
+        ("siftflow-fcn16s", {"score_pool4_semc": 5, "score_sem": 27, "score_pool4_geoc": 5, "score_geo": 27}),
     ],
 )
 def test_crop_offsets_are_the_authors(name: str, offsets: dict[str, int]) -> None:

@@ -6,12 +6,13 @@ import json
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import reference
 from reference.builder import Builder
 from reference.caffe import net_from_text
-from reference.layers import Convolution, Deconvolution, Input
+from reference.layers import Convolution, Deconvolution, Input, Pair
 from reference.net import Net
 from reference.summary import Row, summarise
 
@@ -22,13 +23,26 @@ def row(name: str, top: str) -> Row:
     return next(row for row in summarise(reference.NETS[name]()).rows if row.name == top)
 
 
-def test_table_1_of_the_paper() -> None:
-    """CVPR 2015, table 1, FCN-VGG16: 134M parameters (without the deconvolution), field 404, max stride 32."""
-    summary = summarise(reference.NETS["voc-fcn32s"]())
-    assert round(summary.without_deconvolution / 1e6) == 134
-    assert summary.parameters - summary.without_deconvolution == 21 * 21 * 64 * 64
+def images(net: Net, size: Pair) -> dict[str, Tensor]:
+    """Black images for every input."""
+    shapes = net.spec.shapes()
+    return {top: torch.zeros(1, shapes[top][1], *size) for top in net.spec.inputs}
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "kernel", "field"),
+    [("voc-fcn-alexnet", 57, 63, 355), ("voc-fcn32s", 134, 64, 404), ("voc-fcn-googlenet", 6, 63, 715)],
+)
+def test_table_1_of_the_paper(name: str, millions: int, kernel: int, field: int) -> None:
+    """CVPR 2015, table 1: parameters (without the deconvolution), receptive field, max stride 32. Of GoogLeNet it
+    says 907: that counts the classifier's 7x7 average pooling, which the FCN does not have.
+    """
+    summary = summarise(reference.NETS[name]())
+    assert round(summary.without_deconvolution / 1e6) == millions
+    assert summary.parameters - summary.without_deconvolution == 21 * 21 * kernel**2
     assert summary.coarsest is not None and summary.coarsest.name == "score_fr"
-    assert summary.coarsest.total_stride == (32, 32) and summary.coarsest.receptive_field == (404, 404)
+    assert summary.coarsest.total_stride == (32, 32) and summary.coarsest.receptive_field == (field, field)
+    assert name != "voc-fcn-googlenet" or field + 6 * 32 == 907
 
 
 def test_vgg16_has_the_published_costs() -> None:
@@ -62,7 +76,7 @@ def test_rows_are_what_the_net_does(name: str) -> None:
     net = reference.build(name, **SMALL)
     size = (224, 224) if name == "vgg16" else (40, 52)
     summary = net.summary(size)
-    blobs = net.eval().blobs(data=torch.zeros(1, 3, *size))
+    blobs = net.eval().blobs(**images(net, size))
     rows = {row.name: row for row in summary.rows}
     for top, blob in blobs.items():
         assert rows[top].output == tuple(blob.shape), top
@@ -80,7 +94,7 @@ def test_multiply_adds_are_torchs(name: str) -> None:
     net = reference.build(name, **SMALL).eval()
     size = (224, 224) if name == "vgg16" else (33, 47)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, *size))
+        net(**images(net, size))
     counted = sum(r.multiply_adds for r in net.summary(size).rows if "Scale" not in r.types)
     assert 2 * counted == counter.get_total_flops()
 
