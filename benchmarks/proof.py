@@ -5,6 +5,7 @@ Figures come from files in benchmarks/results; a claim whose file is missing is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,14 @@ from benchmarks.camvid import by_arm
 from fcn.files import read_json
 from fcn.record import ROOT
 
+# What can run a model file: how a certificate names it, and what has it run.
+BACKENDS = {
+    "ONNX Runtime on a CPU": r"ONNX Runtime \S+, CPUExecutionProvider",
+    "ONNX Runtime on a GPU": r"ONNX Runtime \S+, CUDAExecutionProvider",
+    "TensorRT": r"TensorRT \d",
+    "TensorRT-RTX": r"TensorRT-RTX \d",
+}
+NEVER = "never executed"
 RESULTS = ROOT / "benchmarks" / "results"
 CAFFE, CAMVID = "caffe.json", "camvid.json"
 
@@ -43,6 +52,45 @@ def claims(results: Path = RESULTS) -> list[Claim]:
             command = figures["command"].partition(" --figures")[0]
             found += [Claim(claim, evidence, command) for claim, evidence in read(figures)]
     return found
+
+
+class Backend(NamedTuple):
+    """What ran a model file, or that nothing did: a row of the table of backends."""
+
+    name: str
+    ran: str
+    """Which version on which machine, and when; NEVER without a certificate that says so."""
+    found: str
+
+
+def backends(results: Path = RESULTS) -> list[Backend]:
+    """A row for each certificate of benchmarks/prove.py among the results, and for each backend that has none.
+
+    Raises BadInput for a file that is no JSON, KeyError for one of another version.
+    """
+    certificates = [read_json(path) for path in sorted(results.rglob("proofs/*.json"))]
+    rows = []
+    for name, pattern in BACKENDS.items():
+        of = [each for each in certificates if re.match(pattern, each["backend"])]
+        rows += [Backend(name, _ran(each), _found(each)) for each in of] or [Backend(name, NEVER, "")]
+    return rows
+
+
+def _ran(certificate: Mapping[str, Any]) -> str:
+    machine = certificate["machine"]
+    return f"{certificate['backend']}; {machine['gpu'] or machine['processor']}; {certificate['date']}"
+
+
+def _found(certificate: Mapping[str, Any]) -> str:
+    engine = f"sha256 {certificate['model_sha256'][:12]}"
+    if not certificate["agrees"]:
+        return f"{certificate['precision']}: DIVERGES from Caffe, see the certificate; {engine}"
+    records = certificate["records"]
+    differ, pixels = (sum(each[key] for each in records) for key in ("labels_that_differ", "pixels"))
+    return (
+        f"{certificate['precision']}: agrees with Caffe on {len(records)} records of {certificate['judged_by']}: every "
+        f"top within {_worst(records, 'worst')}, {differ} of {pixels} labels differ; {engine}"
+    )
 
 
 def _caffe(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,12 @@ def claim_rows() -> list[str]:
     return [f"| {of.claim} | {of.evidence} | `{of.command}` |" for of in proof.claims()]
 
 
-@pytest.mark.parametrize("rows", [claim_rows, study_rows, latency_rows, training_rows])
+def backend_rows() -> list[str]:
+    """What ran a model file, by the committed certificates; all else was never executed."""
+    return [f"| {of.name} | {of.ran} | {of.found} |" for of in proof.backends()]
+
+
+@pytest.mark.parametrize("rows", [backend_rows, claim_rows, study_rows, latency_rows, training_rows])
 def test_a_table_is_the_committed_result(rows):
     for row in rows():
         assert row in README, row
