@@ -1,5 +1,6 @@
 """Training against genuine Caffe at full width: FCN-32s, -16s and -8s, each from the last one's end weights as the
-authors stage them, and FCN-8s at once.
+authors stage them; FCN-8s at once; FCN-AlexNet (normalized loss, decayed biases, iter_size) and FCN-GoogLeNet (a rate
+that falls).
 
 The records hold the loss of every iteration; and after iterations 1, 2, 5 and the last, of every blob, what its
 weights have changed by ("delta") and Caffe's history V ("momentum"): 256 entries, and the norm of the change.
@@ -13,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 from google.protobuf import text_format
 from torch import Tensor
 
 import reference
 from benchmarks import records as golden
 from benchmarks import synthetic
+from benchmarks.synthetic import VOID
 from reference.caffe import caffe_pb2 as pb
 from reference.net import layer_name
 from reference.recipes import find
@@ -27,7 +30,9 @@ from tests.conftest import Figures
 
 CHAIN = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")
 AT_ONCE = "voc-fcn8s-atonce"
-NETS = (*CHAIN, AT_ONCE)
+ALEXNET, GOOGLENET = "voc-fcn-alexnet", "voc-fcn-googlenet"
+NETS = (*CHAIN, AT_ONCE, ALEXNET, GOOGLENET)
+RECORDS = {name: f"train-{name}" for name in NETS} | {GOOGLENET: f"train-{GOOGLENET}-step"}
 CLASSES = 21
 
 
@@ -51,11 +56,12 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
-    """All four, trained once. At no time more than one net, its gradients and its history are kept."""
+    """All of them, trained once. At no time more than one net, its gradients and its history are kept."""
     found, weights = {}, {}
     for name in CHAIN:
         found[name], weights = train(name, weights)
-    found[AT_ONCE], _ = train(AT_ONCE, {})
+    for name in (AT_ONCE, ALEXNET, GOOGLENET):
+        found[name], _ = train(name, {})
     return found
 
 
@@ -66,7 +72,7 @@ def run(request: pytest.FixtureRequest, runs: dict[str, Run]) -> Run:
 
 def train(name: str, start: Mapping[str, Tensor]) -> tuple[Run, dict[str, Tensor]]:
     """The run of a record, from the coarser net's weights and the recipe's for all layers that are new."""
-    meta, caffe = golden.load(f"train-{name}")
+    meta, caffe = golden.load(RECORDS[name])
     net = reference.build(name).eval()  # no dropout in the records
     before = {**start, **synthetic.weights(net, meta["seed"], besides=start)}
     reference.surgery.transplant(net, before)
@@ -78,16 +84,22 @@ def train(name: str, start: Mapping[str, Tensor]) -> tuple[Run, dict[str, Tensor
         for module, layer in net.named_children()
         for index, blob in enumerate(layer._parameters)
     }
+    (score,), (loss,) = net.spec.outputs, net.spec.losses
+    recorded = {int(key.split("/")[0].removeprefix("step")) for key in caffe}
     losses, ours, ulp = [], {}, {}
     for iteration, size in enumerate(meta["sizes"]):
         key = f"{meta['seed']}/{iteration}"
         inputs = {"data": synthetic.image(key, "data", *size), "label": synthetic.label(key, "label", CLASSES, *size)}
-        loss = net.total_loss(**inputs)
-        loss.backward()
-        losses.append(float(loss.detach()))
+        tops = net.run((score, loss), inputs)
+        tops[loss].backward()
+        for parameter in net.parameters():
+            if parameter.grad is not None:  # all passes of an iteration see the same image: g + g + g is 3 g
+                parameter.grad *= solver.iter_size
+        losses.append(summed(tops[score], inputs["label"]))
+        del tops
         solver.step()
         solver.zero_grad()
-        if f"step{solver.iteration}/delta/conv1_1/0" in caffe:
+        if solver.iteration in recorded:
             for blob, key in blobs.items():
                 after, place = net.get_parameter(key).detach(), f"step{solver.iteration}"
                 delta = after - before[key]
@@ -98,17 +110,28 @@ def train(name: str, start: Mapping[str, Tensor]) -> tuple[Run, dict[str, Tensor
     return Run(name, meta, caffe, ours, losses, ulp), net.state_dict()
 
 
+def summed(score: Tensor, label: Tensor) -> float:
+    """The loss as the records have it: in float64, of all valid pixels, and without Caffe's bound of 87 a pixel, which
+    AlexNet and GoogLeNet pass here (these rates are for trained weights).
+    """
+    return float(F.cross_entropy(score.detach().double(), label[:, 0].long(), ignore_index=VOID, reduction="sum"))
+
+
 def settings(meta: dict[str, Any]) -> dict[str, Any]:
     """Of Caffe's solver, as its text in the record has them."""
     solver = text_format.Parse(meta["solver"], pb.SolverParameter())
-    return {key: getattr(solver, key) for key in ("base_lr", "lr_policy", "momentum", "weight_decay", "iter_size")}
+    keys = ("base_lr", "lr_policy", "momentum", "weight_decay", "iter_size", "gamma", "stepsize")
+    return {key: getattr(solver, key) for key in keys if solver.HasField(key)}
 
 
 def tolerance(run: Run, key: str) -> float:
     """What a tie may change, but where none can: in score layers, above which there is no ReLU and no pooling, and
     in the first gradients of a net whose weights are Caffe's to the bit (as those of tests/reference/test_golden.py).
+    AlexNet met none.
     """
     step, blob = key.split("/", 1)
+    if run.name == ALEXNET:
+        return tolerances.TRAINING_LATE if step == "step10" else tolerances.TRAINING
     first = step == "step1" and run.name in (CHAIN[0], AT_ONCE)
     return tolerances.TRAINING if first or blob.startswith("score_") else tolerances.TRAINING_TIE
 
@@ -122,6 +145,7 @@ def test_everything_in_the_record_is_compared(run: Run) -> None:
     assert set(run.ours) == set(run.caffe) and len(run.losses) == len(run.meta["loss_sum64"]) == len(run.meta["sizes"])
 
 
+@pytest.mark.parametrize("run", (*CHAIN, AT_ONCE), indirect=True)
 def test_the_recipe_has_caffes_settings(run: Run) -> None:
     recipe = asdict(find(run.name).solver)
     for key, value in settings(run.meta).items():
@@ -131,7 +155,9 @@ def test_the_recipe_has_caffes_settings(run: Run) -> None:
 def test_losses(run: Run, figures: Figures) -> None:
     errors = [abs(ours / caffe - 1) for ours, caffe in zip(run.losses, run.meta["loss_sum64"], strict=True)]
     figures.setdefault(f"train-{run.name}", {})["loss"] = max(errors)
-    assert max(errors) <= tolerances.TRAINING_LOSS
+    assert max(errors[:5]) <= tolerances.TRAINING_LOSS
+    late = tolerances.TRAINING_LOSS_LATE if run.name in (ALEXNET, GOOGLENET) else tolerances.TRAINING_LOSS
+    assert max(errors) <= late
 
 
 def test_history(run: Run, figures: Figures) -> None:
