@@ -92,5 +92,7 @@ def test_what_no_parser_sees():
     """Values in tables and examples."""
     assert re.findall(r"^\| `(\w+)`(?: \(default\))? \| (?:N|the)", PAGE, re.MULTILINE) == list(IO)
     assert f"max_batch_size: {MOST_IMAGES}" in PAGE
-    least, tuned, greatest = map(profiles.text, profiles.VOC)
+    pixels = profiles.default((-1, -1, -1, 3))
+    least, tuned, greatest = map(profiles.text, (pixels.min, pixels.opt, pixels.max))
     assert f"--minShapes {least} --optShapes {tuned} --maxShapes {greatest}" in PAGE
+    assert f"--minShapes=image:{least} --optShapes=image:{tuned} --maxShapes=image:{greatest}" in PAGE
