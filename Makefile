@@ -30,11 +30,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Every check that needs an NVIDIA GPU.
+# Every check that needs an NVIDIA GPU; results go to benchmarks/results/gpu.
 gpu-check: $(INSTALLED)
-	$(RUN) -m pytest -q -m gpu
-	$(RUN) benchmarks/latency.py --out benchmarks/results/gpu
-	$(RUN) benchmarks/training.py --device cuda --out benchmarks/results/training-gpu
+	$(RUN) benchmarks/gpu_check.py
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }

@@ -28,7 +28,7 @@ STYLE: Any = {  # (Any: matplotlib types its keys as literals)
 
 
 def latency(figures: Mapping[str, Any]) -> Figure:
-    """Medians as bars, with marks at the 90th and 99th percentile; one panel a size. figures: of latency.json."""
+    """Medians as bars, with marks at the 90th and 99th percentile; one panel a shape. figures: of latency.json."""
     sizes = figures["sizes"]
     tallest = max(len(at["rows"]) for at in sizes)
     with matplotlib.rc_context(STYLE):
@@ -45,8 +45,8 @@ def latency(figures: Mapping[str, Any]) -> Figure:
             ax.invert_yaxis()
             ax.set_xlim(0, 1.15 * max(row["p99_ms"] for row in at["rows"]))  # room for the last label
             ax.tick_params(axis="y", length=0)
-            ax.set_title(f"{at['height']}x{at['width']}", fontsize=9, loc="left", color=INK)
-        net = f"{figures['net']} ({figures['megabytes']:g} MB), batch {figures['batch']}"
+            ax.set_title(f"{at['batch']} x {at['height']}x{at['width']}", fontsize=9, loc="left", color=INK)
+        net = f"{figures['net']} ({figures['megabytes']:g} MB)"
         figure.suptitle(f"{net}: ms, median | p90 | p99", fontsize=9, x=0.01, ha="left")
     return figure
 

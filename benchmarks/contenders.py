@@ -13,14 +13,16 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.interleave import interleave
+from benchmarks.interleave import WARM_UP, interleave
 from benchmarks.subject import Subject
 from fcn.cli import BadInput
 from reference.net import Net
@@ -29,10 +31,27 @@ from runtime.segmenter import Segmenter, labels
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TENSOR, IMAGE = "tensor", "image"  # what a call begins with
+FAILS = "fails here:"  # how the reason begins where a contender is installed and does not work
+Run = Callable[[], Tensor]
 
 
 class Absent(Exception):
     """A contender that cannot run here; the message says why, and what to install."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose figures a contender's are: no library's may be taken for another's."""
+
+    backend: str
+    """The library and its version, as it says them itself: "ONNX Runtime 1.31.1"."""
+    provider: str
+    """What it really runs on, as the library itself says: "CPUExecutionProvider", or the card."""
+    precision: str
+    """"float32", "float16", or something else where TF32 is allowed."""
+    engine_sha256: str | None = None
+    build_s: float | None = None
+    """Seconds that compiling or building it took, once for all runs."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +60,15 @@ class Contender:
 
     name: str
     settings: str
-    provider: str
-    """What really runs, as the library itself says."""
+    origin: Origin
     run: Callable[[], np.ndarray | Tensor]
     """The timed call."""
     begins_with: str = TENSOR
     """TENSOR, or IMAGE: N x H x W x 3 uint8 pictures in, labels out."""
+    gpu_milliseconds: Callable[[], float] | None = None
+    """One run's time on the GPU alone, copies left out, where the library tells."""
+    shared: bool = False
+    """Whether several threads may call `run` at once."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +96,17 @@ class Answer(nn.Module):
 
 def eager(task: Task) -> Contender:
     """PyTorch as it is, in the memory layout that proves faster on this input."""
-    net, calls = _net(task), {}
-    for name, layout in LAYOUTS.items():
-        module = Answer(copy.deepcopy(net), task.subject.metadata.io)
-        calls[name] = _call(module.to(task.device).to(memory_format=layout), task, layout)  # type: ignore[call-overload]
-    tried = {name: min(runs) * 1e3 for name, runs in interleave(calls, 3, 1, title="trying layouts").items()}
-    best = min(tried, key=lambda name: tried[name])
-    took = ", ".join(f"{name} {ms:.4g} ms" for name, ms in tried.items())
-    return Contender(
-        "PyTorch eager", f"inference_mode, {best} (tried: {took}){_cuda(task)}", _device(task), calls[best]
-    )
+    run, layout = _fastest(task, _call)
+    return Contender("PyTorch eager", f"inference_mode, {layout}{_cuda(task)}", _torch(task), run)
+
+
+def cuda_graph(task: Task) -> Contender:
+    """PyTorch's kernels, captured once and replayed as one CUDA graph: no cost of Python or of launches."""
+    if task.device.type != "cuda":
+        _net(task)
+        raise Absent("needs a GPU and a CUDA build of torch, which pytorch.org tells how to install")
+    run, layout = _fastest(task, _captured)
+    return Contender("PyTorch CUDA graph", f"captured eagerly, {layout}{_cuda(task)}", _torch(task), run)
 
 
 def compiled(task: Task) -> Contender:
@@ -99,46 +122,49 @@ def compiled(task: Task) -> Contender:
     run = _call(frozen, task, torch.contiguous_format)
     import torch._inductor.config as inductor  # slow to import, and needed here only
 
+    start = time.perf_counter()
     try:
         with inductor.patch(freezing=True):
             run()
     except Exception as error:  # the compiler's errors have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # What the C++ compiler complains of (a missing Python.h, say) stands in the middle of a long log.
-        raise Absent(f"fails here: {next((line for line in lines if 'error: ' in line), lines[0])}") from error
-    return Contender(
-        "torch.compile", f"inductor, mode {mode}, frozen weights, static size{_cuda(task)}", _device(task), run
-    )
+        raise Absent(f"{FAILS} {next((line for line in lines if 'error: ' in line), lines[0])}") from error
+    settings = f"inductor, mode {mode}, frozen weights, static size{_cuda(task)}"
+    origin = replace(_torch(task), build_s=round(time.perf_counter() - start, 1))
+    return Contender("torch.compile", settings, origin, run)
 
 
 def onnx_runtime(task: Task) -> list[Contender]:
     """The file in ONNX Runtime, and through the runtime's face: from pictures to label maps, with one session."""
+    if task.subject.model is None:
+        raise Absent(task.subject.missing)
     try:
         backend = OrtBackend(task.subject.model, task.device.type, task.threads)
     except BadInput as problem:
         raise Absent(str(problem)) from problem
-    segmenter, provider = Segmenter(backend), backend.name.rpartition(", ")[2]
+    version, _, provider = backend.name.rpartition(", ")
+    origin = Origin(version, provider, task.subject.precision)
     settings = "all graph optimizations" + (", no TF32" if task.device.type == "cuda" else "")
     given, begins = (task.images, IMAGE) if backend.metadata.io == "image" else (task.x, TENSOR)
+    segment = Segmenter(backend).batch
     return [
-        Contender("ONNX Runtime", settings, provider, lambda: backend.run(given), begins),
-        Contender("runtime.Segmenter", "image to labels", provider, lambda: segmenter.batch(task.images), IMAGE),
+        Contender("ONNX Runtime", settings, origin, lambda: backend.run(given), begins),
+        Contender(
+            "Segmenter, ONNX Runtime", "image to labels", origin, lambda: segment(task.images), IMAGE, shared=True
+        ),
     ]
 
 
-def tensorrt(task: Task) -> Contender:
-    raise Absent("not timed yet: this version builds engines, and its benchmark does not run them")
-
-
 def gather(task: Task) -> tuple[list[Contender], dict[str, str]]:
-    """All contenders that can run here, and why each other one cannot."""
+    """All contenders but engines that can run here, and why each other one cannot."""
     present: list[Contender] = []
     absent: dict[str, str] = {}
     builders: dict[str, Callable[[Task], Contender | list[Contender]]] = {
         "PyTorch eager": eager,
         "torch.compile": compiled,
+        "PyTorch CUDA graph": cuda_graph,
         "ONNX Runtime": onnx_runtime,
-        "TensorRT": tensorrt,
     }
     for name, build in builders.items():
         try:
@@ -161,7 +187,18 @@ def _net(task: Task) -> Net:
     return task.subject.net
 
 
-def _call(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_format) -> Callable[[], Tensor]:
+def _fastest(task: Task, make: Callable[[nn.Module, Task, torch.memory_format], Run]) -> tuple[Run, str]:
+    """The net in the layout whose call, as `make` gives it, proves faster; and how long each took, in words."""
+    net, calls = _net(task), {}
+    for name, layout in LAYOUTS.items():
+        module = Answer(copy.deepcopy(net), task.subject.metadata.io)
+        calls[name] = make(module.to(task.device).to(memory_format=layout), task, layout)  # type: ignore[call-overload]
+    tried = {name: min(runs) * 1e3 for name, runs in interleave(calls, 3, 1, title="trying layouts").items()}
+    best = min(tried, key=lambda name: tried[name])
+    return calls[best], f"{best} (tried: {', '.join(f'{name} {ms:.4g} ms' for name, ms in tried.items())})"
+
+
+def _call(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_format) -> Run:
     x = torch.from_numpy(task.x)
 
     def run() -> Tensor:
@@ -170,6 +207,30 @@ def _call(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_f
             return module(data).cpu()  # on a GPU this waits for the result
 
     return run
+
+
+def _captured(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_format) -> Run:
+    x = torch.from_numpy(task.x)
+    with torch.inference_mode(), torch.cuda.device(task.device):
+        data = x.to(task.device).contiguous(memory_format=layout)
+        side = torch.cuda.Stream()  # what is not captured yet runs on a stream of its own: torch's documentation
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                module(data)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = module(data)
+    return partial(_replay, module, graph, x, data, result)
+
+
+def _replay(_module: object, graph: torch.cuda.CUDAGraph, x: Tensor, data: Tensor, result: Tensor) -> Tensor:
+    """_module: whose weights the graph reads, so that they live as long as it."""
+    with torch.inference_mode():
+        data.copy_(x)
+        graph.replay()
+        return result.cpu()
 
 
 def _need_compiler(device: torch.device) -> None:
@@ -183,8 +244,10 @@ def _need_compiler(device: torch.device) -> None:
         raise Absent(f"needs a C++ compiler, and there is no {compiler}: apt-get install g++ (or name one in CXX)")
 
 
-def _device(task: Task) -> str:
-    return torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else "PyTorch CPU"
+def _torch(task: Task) -> Origin:
+    """PyTorch computes in the checkpoint's own float32, whatever the file does."""
+    device = torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else "PyTorch CPU"
+    return Origin(f"PyTorch {torch.__version__}", device, "float32")
 
 
 def _cuda(task: Task) -> str:

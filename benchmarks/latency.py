@@ -1,9 +1,10 @@
-"""Time every way to run the net, in turn in one process: PyTorch eager, torch.compile, ONNX Runtime.
+"""Time every way to run the net, in turn in one process: PyTorch, torch.compile, ONNX Runtime, TensorRT.
 
 Timed: float32 N x 3 x H x W in memory -> scores (or labels, if that is what the file gives) in memory; on a GPU
-with the copies there and back. A file that takes pixels (--io image) gets those. The row "runtime.Segmenter" is uint8
-pictures -> label maps. First all must give the same labels. Images/s is the batch over the median. Writes
-OUT/latency.json and OUT/latency.png.
+with the copies there and back. A file that takes pixels (--io image) gets those. The rows "Segmenter" are uint8
+pictures -> label maps. First all must give the same labels. Images/s is the batch over the median. Of an engine the
+time on the GPU alone is given too. Beside each row stands its share of the roofline: what this machine could reach at
+its own measured rates. Writes OUT/latency.json and OUT/latency.png.
 """
 
 from __future__ import annotations
@@ -12,28 +13,55 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import charts, contenders
+from benchmarks import charts, contenders, engines, roofline
 from benchmarks.contenders import Contender, Task
-from benchmarks.interleave import Times, interleave
+from benchmarks.engines import Engine
+from benchmarks.interleave import MOST, SECONDS, Times, interleave, together
+from benchmarks.roofline import Costs, Rates
 from benchmarks.subject import Subject, find, scenes
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, write_json
 from fcn.images import preprocess
 from fcn.record import record
 from reference.runs import pick_device
+from runtime.device import driver_version
 
 # Share of pixels on which every contender must give the first one's label. They sum float32 in orders of their own,
 # which can turn ties: not seen yet (1.0 on CPUs). Labels one pixel off agree on 0.973 (random) to 0.998 (trained).
 AGREEMENT = 0.9995
 # Of a float16 file: 0.9985 was seen (narrow nets, random weights, whose scores lie close together).
 HALF_AGREEMENT = 0.99
+STREAMS = 4  # callers at once that are tried on a GPU: runtime/engine.py lets in no more
+# The only time that the paper gives for FCN-8s. Not comparable with anything here, but where it all began.
+PAPER = {
+    "net": "FCN-8s",
+    "ms": 175,
+    "card": "NVIDIA Tesla K40c",
+    "what": "one PASCAL VOC image with everything, in Caffe",
+    "source": "Long, Shelhamer, Darrell, CVPR 2015, table 3; the card: section 4.3",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all sizes and batches of a run."""
+
+    subject: Subject
+    engines: Sequence[Engine]
+    absent: dict[str, str]
+    """Why there is no engine, by library."""
+    device: torch.device
+    threads: int
+    rates: Rates
+    streams: int
+    repeat: int | None
 
 
 @command
@@ -43,29 +71,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a .onnx file, a .safetensors checkpoint, or the name of a net (random weights); "
+        help="a .onnx file, an engine, a .safetensors checkpoint, or the name of a net (random weights); "
         "not given: the latest run's weights, or else random ones",
     )
     args.add_argument("--weights", type=Path, help="the checkpoint a .onnx was exported from; not given: beside it")
     args.add_argument("--sizes", default="375x500", metavar="HxW,...", help="heights and widths")
-    args.add_argument("--batch", type=int, default=1, help="images a call")
+    args.add_argument("--batch", default="1", metavar="N,...", help="images a call")
+    args.add_argument(
+        "--streams",
+        type=int,
+        metavar="N",
+        help=f"images/s of 1 to N threads that share a Segmenter; not given: {STREAMS} on a GPU, else none",
+    )
     args.add_argument("--threads", type=int, help="CPU threads of every library; not given: PyTorch's default")
     args.add_argument("--repeat", type=int, help="runs of each; not given: 30 to 300, till each has run for 3 s")
     args.add_argument("--device", default="auto", help="auto, cpu or cuda")
     args.add_argument("--out", type=Path, default=Path("out/latency"), metavar="DIR", help="folder for JSON and plot")
     options = args.parse_args(argv)
-    for name in ("batch", "threads", "repeat"):
+    for name in ("streams", "threads", "repeat"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise BadInput(f"--{name} {value}: give 1 or more")
-    sizes = parse_sizes(options.sizes)
+    shapes = [(batch, *size) for size in parse_sizes(options.sizes) for batch in parse_batches(options.batch)]
     device = pick_device(options.device)
     threads = options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
 
     with tempfile.TemporaryDirectory() as folder:
         subject = find(options.model, options.weights, Path(folder))
-        megabytes = round(subject.model.stat().st_size / 1e6, 1)
-        measured = [measure(subject, options.batch, size, device, threads, options.repeat) for size in sizes]
+        megabytes = round(subject.file.stat().st_size / 1e6, 1)
+        with engines.opened(subject, shapes, Path(folder), wanted=options.device != "cpu") as (opened, absent):
+            streams = options.streams or (STREAMS if opened or device.type == "cuda" else 1)
+            rates = roofline.measure(device)
+            setting = Setting(subject, opened, absent, device, threads, rates, streams, options.repeat)
+            measured = [measure(setting, *shape) for shape in shapes]
     figures = record(
         net=subject.metadata.net,
         source=subject.source,
@@ -73,8 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights_sha256=subject.metadata.weights_sha256,
         io=subject.metadata.io,
         device=device.type,
+        driver=driver_version(),
         threads=threads,
-        batch=options.batch,
+        rates=asdict(rates),
+        paper=PAPER,
         sizes=measured,
     )
     print(table(figures))
@@ -96,54 +136,91 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
     return sizes
 
 
-def measure(
-    subject: Subject, batch: int, size: tuple[int, int], device: torch.device, threads: int, repeat: int | None
-) -> dict[str, Any]:
-    """Check, warm up and time all contenders at one size (height, width).
+def parse_batches(text: str) -> list[int]:
+    """ "1,4" as numbers of images. Raises BadInput for anything else."""
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not (word.isdecimal() and int(word)):
+            raise BadInput(f"--batch {text}: {word!r} is no number of images, 1 or more")
+    return [int(word) for word in words]
+
+
+def measure(setting: Setting, batch: int, height: int, width: int) -> dict[str, Any]:
+    """Check, warm up and time all contenders at one shape.
 
     Raises BadInput where one gives other labels than the first: its time would be another net's.
     """
-    height, width = size
-    images = scenes(batch, height, width)
-    task = Task(subject, images, preprocess(images, subject.metadata.mean), device, threads)
+    subject, device = setting.subject, setting.device
+    images, title = scenes(batch, height, width), f"{batch} x {height}x{width}"
+    task = Task(subject, images, preprocess(images, subject.metadata.mean), device, setting.threads)
+    costs = roofline.costs(subject.spec, batch, height, width) if subject.spec else None
     # float32 as Caffe's: TF32, cuDNN's default, keeps 10 bits of the mantissa, and ONNX Runtime is run without it too.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
     with exact if device.type == "cuda" else nullcontext():
-        print(f"{height}x{width}: preparing every contender ...", flush=True)
+        print(f"{title}: preparing every contender ...", flush=True)
         present, absent = contenders.gather(task)
+        present += [contender for engine in setting.engines for contender in engine.contenders(task)]
+        absent |= setting.absent
         if not present:
             raise BadInput("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
-        half = subject.metadata.provenance.get("precision") == "fp16"
-        shares = agreement(present, HALF_AGREEMENT if half else AGREEMENT)
-        seconds = interleave({c.name: c.run for c in present}, repeat, title=f"{height}x{width}")
-    rows = []
-    for contender in present:
-        times = Times.of(seconds[contender.name])
-        rows.append(
-            {
-                "name": contender.name,
-                "settings": contender.settings,
-                "provider": contender.provider,
-                "begins_with": contender.begins_with,
-                "equal_labels": shares[contender.name],
-                "runs": times.runs,
-                **{f"{key}_ms": round(value, 3) for key, value in asdict(times).items() if key != "runs"},
-                "images_per_s": round(batch * 1e3 / times.median, 3),
-            }
-        )
-    return {"height": height, "width": width, "rows": rows, "absent": absent}
+        shares = agreement(present)
+        seconds = interleave({c.name: c.run for c in present}, setting.repeat, title=title)
+        rows = [
+            {**row(setting, contender, costs, batch, seconds[contender.name]), "equal_labels": shares[contender.name]}
+            for contender in present
+        ]
+    about = {"height": height, "width": width, "batch": batch}
+    return {**about, "costs": costs and asdict(costs), "rows": rows, "absent": absent}
 
 
-def agreement(present: Sequence[Contender], least: float = AGREEMENT) -> dict[str, float]:
-    """Share of pixels on which each contender gives the first one's label. Raises BadInput below `least`."""
+def row(
+    setting: Setting, contender: Contender, costs: Costs | None, batch: int, seconds: Sequence[float]
+) -> dict[str, Any]:
+    """The figures of one contender; here it is also run by several callers, and timed on the GPU alone."""
+    times = Times.of(seconds)
+    gpu_ms, several = None, {}
+    if contender.gpu_milliseconds:
+        gpu_ms = float(np.median([contender.gpu_milliseconds() for _ in range(times.runs)]))
+    if contender.shared and setting.streams > 1:
+        runs = setting.repeat or max(3, min(MOST, round(SECONDS * 1e3 / times.median)))
+        counts = range(1, setting.streams + 1)
+        several = {str(n): round(batch * together(contender.run, n, runs), 3) for n in counts}
+    # An engine runs on the GPU, whatever else does.
+    here = costs and (setting.device.type == "cuda" or not contender.origin.engine_sha256)
+    bound = setting.rates.bound_ms(costs, contender.origin.precision) if costs and here else None
+    return {
+        "name": contender.name,
+        **asdict(contender.origin),
+        "settings": contender.settings,
+        "begins_with": contender.begins_with,
+        "runs": times.runs,
+        **{f"{key}_ms": round(value, 3) for key, value in asdict(times).items() if key != "runs"},
+        "images_per_s": round(batch * 1e3 / times.median, 3),
+        "images_per_s_by_callers": several,
+        "gpu_ms": gpu_ms and digits(gpu_ms),
+        "bound_ms": bound and digits(bound),
+        "attained": bound and digits(bound / times.median),
+        "attained_on_gpu": bound and gpu_ms and digits(bound / gpu_ms),
+    }
+
+
+def digits(value: float) -> float:
+    """The first four that count."""
+    return float(f"{value:.4g}")
+
+
+def agreement(present: Sequence[Contender]) -> dict[str, float]:
+    """Share of pixels on which each contender gives the first one's label. Raises BadInput where it is too small."""
     first, *others = present
     expected = contenders.label_map(first.run())
     shares = {first.name: 1.0}
     for other in others:
+        exact = first.origin.precision == other.origin.precision == "float32"
+        least = AGREEMENT if exact else HALF_AGREEMENT
         shares[other.name] = share = float(np.mean(contenders.label_map(other.run()) == expected))
         if share < least:
             raise BadInput(
-                f"{other.name} gives the labels of {first.name} on {share:.2%} of the pixels only, {AGREEMENT:.2%} "
+                f"{other.name} gives the labels of {first.name} on {share:.2%} of the pixels only, {least:.2%} "
                 "are required: not timed, since they do not compute the same"
             )
     return shares
@@ -152,23 +229,43 @@ def agreement(present: Sequence[Contender], least: float = AGREEMENT) -> dict[st
 def table(figures: dict[str, Any]) -> str:
     """The figures as text."""
     ends = "uint8 pixels -> labels" if figures["io"] == "image" else f"float32 input -> {figures['io']}"
+    rates = figures["rates"]
+    speeds = ", ".join(f"{flops / 1e12:.3g} TFLOP/s in {name}" for name, flops in rates["flops"].items())
     lines = [
-        f"\n{figures['net']} ({figures['source']}; {figures['megabytes']:g} MB), batch {figures['batch']}, "
-        f"{figures['device']}, threads {figures['threads']}; {ends}, in memory"
+        f"\n{figures['net']} ({figures['source']}; {figures['megabytes']:g} MB), {figures['device']}, "
+        f"threads {figures['threads']}; {ends}, in memory",
+        f"roofline, measured in this run on {rates['device']}: {speeds}, {rates['bytes_per_s'] / 1e9:.4g} GB/s",
     ]
     for at in figures["sizes"]:
-        size = f"{at['height']}x{at['width']}"
+        title = f"{at['batch']} x {at['height']}x{at['width']}"
+        names = [each["name"] for each in at["rows"]]
+        wide = max(map(len, [title, *names]))
         lines.append(
-            f"\n{size:<18}{'median':>9} {'p90':>9} {'p99':>9} ms {'images/s':>9} "
-            f"{'runs':>5} {'labels':>9}  provider; settings"
+            f"\n{title:<{wide}}{'median':>10} {'p90':>9} {'p99':>9} ms {'images/s':>9} {'GPU ms':>9} {'attained':>8} "
+            f"{'runs':>5} {'labels':>9}  backend, provider, precision; settings"
         )
-        for row in at["rows"]:
-            times = " ".join(f"{row[key]:9.2f}" for key in ("median_ms", "p90_ms", "p99_ms"))
+        for each in at["rows"]:
+            times = " ".join(f"{each[key]:9.2f}" for key in ("median_ms", "p90_ms", "p99_ms"))
+            gpu = "-" if each["gpu_ms"] is None else f"{each['gpu_ms']:.3f}"
+            attained = "-" if each["attained"] is None else f"{each['attained']:.1%}"
+            what = f"{each['backend']}, {each['provider']}, {each['precision']}; {each['settings']}"
+            what += "" if each["build_s"] is None else f"; built in {each['build_s']:g} s"
+            what += f"; engine {each['engine_sha256'][:12]}" if each["engine_sha256"] else ""
             lines.append(
-                f"{row['name']:<18}{times}    {row['images_per_s']:9.2f} {row['runs']:5} {row['equal_labels']:9.4%}  "
-                f"{row['provider']}; {row['settings']}"
+                f"{each['name']:<{wide}} {times}    {each['images_per_s']:9.2f} {gpu:>9} {attained:>8} "
+                f"{each['runs']:5} {each['equal_labels']:9.4%}  {what}"
             )
-        lines += [f"{name:<18}absent: {reason}" for name, reason in at["absent"].items()]
+        for each in at["rows"]:
+            if several := each["images_per_s_by_callers"]:
+                speeds = ", ".join(f"{count}: {speed:.2f}" for count, speed in several.items())
+                lines.append(f"{each['name']:<{wide}} images/s by callers at once: {speeds}")
+    missing = {name: reason for at in figures["sizes"] for name, reason in at["absent"].items()}
+    lines += ["", *(f"{name} is absent: {reason}" for name, reason in missing.items())]
+    paper = figures["paper"]
+    lines.append(
+        f"\nof the paper's own card, not to be compared: {paper['net']} takes about {paper['ms']} ms on a "
+        f"{paper['card']} ({paper['what']}; {paper['source']})"
+    )
     return "\n".join(lines)
 
 

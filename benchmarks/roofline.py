@@ -9,7 +9,9 @@ included: an algorithm that spares those, or fuses layers, may beat it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -74,12 +76,27 @@ def costs(spec: NetSpec, batch: int, height: int, width: int) -> Costs:
 def measure(device: torch.device) -> Rates:
     """Time square matrix products and a large copy on `device`; on a CPU with the threads that torch has now."""
     torch.set_float32_matmul_precision("highest")  # torch's default: no TF32
+    best = {name: min(runs) for name, runs in _times(device).items()}
+    moved = 2 * COPIED[device.type] / best.pop("copy")
+    where = f"CPU, threads {torch.get_num_threads()}"
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # other libraries need the memory
+        where = torch.cuda.get_device_name(device)
+    return Rates(where, {name: 2 * SIDE[device.type] ** 3 / seconds for name, seconds in best.items()}, moved)
+
+
+def _times(device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each run, by precision, and of "copy"."""
+    types = ("float32", "float16") if device.type == "cuda" else ("float32",)
     side = SIDE[device.type]
-    types = (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)
-    factors = {str(kind).removeprefix("torch."): torch.rand(side, side, device=device).to(kind) for kind in types}
+    factors = {name: torch.rand(side, side, device=device).to(getattr(torch, name)) for name in types}
     products = {name: torch.empty_like(factor) for name, factor in factors.items()}
     source = torch.ones(COPIED[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     def multiply(name: str) -> None:
         torch.mm(factors[name], factors[name], out=products[name])
@@ -89,12 +106,5 @@ def measure(device: torch.device) -> Rates:
         target.copy_(source)
         wait()
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    calls = {name: lambda name=name: multiply(name) for name in factors} | {"copy": copy}
-    best = {name: min(runs) for name, runs in interleave(calls, RUNS, warm_up=1, title="roofline").items()}
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, threads {torch.get_num_threads()}"
-    flops = {name: 2 * side**3 / best[name] for name in factors}
-    return Rates(where, flops, 2 * source.nbytes / best["copy"])
+    calls: dict[str, Callable[[], None]] = {name: partial(multiply, name) for name in types} | {"copy": copy}
+    return interleave(calls, RUNS, warm_up=1, title="roofline")

@@ -187,9 +187,9 @@ def speed(latency: Mapping[str, Any], weights_sha256: str) -> str:
     same = latency["weights_sha256"] == weights_sha256
     parts = [
         page.paragraph(
-            f"{latency['net']} ({'of this run' if same else latency['source']}; {latency['megabytes']:g} MB), batch "
-            f"{latency['batch']}, threads {latency['threads']} for every library, {latency['device']}: "
-            f"{_machine(latency)}. From float32 input in memory to {latency['io']} in memory; runtime.Segmenter goes "
+            f"{latency['net']} ({'of this run' if same else latency['source']}; {latency['megabytes']:g} MB), "
+            f"threads {latency['threads']} for every library, {latency['device']}: "
+            f"{_machine(latency)}. From float32 input in memory to {latency['io']} in memory; a Segmenter goes "
             "from uint8 picture to label map. All take turns in one process, after giving the same labels."
         ),
         page.chart(charts.svg(charts.latency(latency), "latency")),
@@ -205,8 +205,8 @@ def speed(latency: Mapping[str, Any], weights_sha256: str) -> str:
             ]
             for row in at["rows"]
         ]
-        head = (f"{at['height']}x{at['width']}", "median ms", "p90", "p99", "images/s", "runs", "equal labels")
-        parts.append(page.table((*head, "what really ran"), rows))
+        head = ("median ms", "p90", "p99", "images/s", "runs", "equal labels", "what really ran")
+        parts.append(page.table((f"{at['batch']} x {at['height']}x{at['width']}", *head), rows))
         settings = "; ".join(f"{row['name']}: {row['settings']}" for row in at["rows"])
         parts.append(page.paragraph(f"Settings: {settings}.", "soft"))
         parts += [page.paragraph(f"{name} is absent: {why}", "soft") for name, why in at["absent"].items()]

@@ -1,7 +1,7 @@
 """Many images of mixed sizes from several threads at once through one Segmenter, as a service would run it.
 
 Every label map must be the one that a single thread gets, and memory must stay flat: that of this process, and that of
-the card where the model runs on one. Exit code 1 where either fails. Writes OUT/soak.json.
+the card where the model runs on one. Exit code 1 where either fails. Writes OUT, a JSON file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("--largest", type=int, default=500, metavar="PIXELS", help="sides are of half of it to all of it")
     args.add_argument("--provider", choices=PROVIDERS, default="auto", help="of ONNX Runtime")
     args.add_argument("--threads", type=int, help="CPU threads of ONNX Runtime; not given: one a core")
-    args.add_argument("--out", type=Path, default=Path("out/soak"), metavar="DIR", help="folder for the JSON file")
+    args.add_argument("--out", type=Path, default=Path("out/soak.json"), metavar="FILE")
     options = args.parse_args(argv)
     for name, least in (("images", BLOCKS), ("callers", 1), ("largest", 2)):
         if getattr(options, name) < least:
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             card = card_mib if CPU not in segmenter.backend else None
             done.append({**about, **soak(segmenter, options.images, options.callers, options.largest, card)})
             print(line(done[-1]))
-    write_json(options.out / "soak.json", record(growth_mib_allowed=GROWTH_MIB, models=done))
-    print(options.out / "soak.json")
+    write_json(options.out, record(growth_mib_allowed=GROWTH_MIB, models=done))
+    print(options.out)
     return 0 if all(each["passed"] for each in done) else FAILED
 
 

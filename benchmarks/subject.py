@@ -1,4 +1,4 @@
-"""What is timed: one net as a PyTorch module and as an ONNX file, with the same weights."""
+"""What is timed: one net as a PyTorch module, an ONNX file and an engine, as far as they are at hand."""
 
 from __future__ import annotations
 
@@ -9,40 +9,70 @@ import numpy as np
 
 from export.to_onnx import export_onnx, load, parse, weights_sha256
 from fcn.cli import BadInput
-from fcn.files import atomic
+from fcn.files import atomic, existing, sha256
 from fcn.images import voc_palette, write_image, write_label
 from reference import NETS, checkpoint
+from reference.caffe import net_from_text
 from reference.data.shapes import Shapes
 from reference.data.voc import Voc
-from reference.net import Net
+from reference.net import Net, NetSpec
 from reference.runs import WEIGHTS
+from runtime import sidecar
 from runtime.metadata import Metadata
-from runtime.segmenter import Segmenter
+from runtime.segmenter import ENGINES, Segmenter
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A deployed net. `net` is None where only the file is at hand; `missing` then says why."""
+    """A deployed net, the same weights in every form that is not None."""
 
     source: str
-    model: Path
+    model: Path | None
+    """The .onnx file."""
     metadata: Metadata
     net: Net | None
     missing: str = ""
+    """Why there is no `model`, or no `net`."""
+    engine: Path | None = None
+    """The engine that was given; only it, and the .onnx file beside it, are timed then."""
+
+    @property
+    def file(self) -> Path:
+        """What was given, or exported of it."""
+        file = self.engine or self.model
+        assert file
+        return file
+
+    @property
+    def precision(self) -> str:
+        """What the file computes in: "float32" or "float16"."""
+        return "float16" if self.metadata.provenance.get("precision") == "fp16" else "float32"
+
+    @property
+    def spec(self) -> NetSpec | None:
+        """The graph; None for a file that does not carry its definition."""
+        if self.net:
+            return self.net.spec
+        return net_from_text(self.metadata.definition, str(self.file)) if self.metadata.definition else None
 
 
 def find(model: str | None, weights: Path | None, folder: Path) -> Subject:
     """The subject that the command line asks for; what is no .onnx file yet is exported into `folder`.
 
-    model: a .onnx file (with the checkpoint `weights`, or the one beside it), a .safetensors checkpoint, the name
-    of a net (random weights), or None: the latest run, or else random weights, as export/to_onnx.py has it.
+    model: a .onnx file (with the checkpoint `weights`, or the one beside it), an engine (with the .onnx file that it
+    was built from beside it, or alone), a .safetensors checkpoint, the name of a net (random weights), or None: the
+    latest run, or else random weights, as export/to_onnx.py has it.
     Raises BadInput for whatever cannot be executed: nothing else is ever taken in its place.
     """
+    if model and Path(model).suffix == ".onnx":
+        return _opened(Path(model), weights)
+    if weights:
+        raise BadInput(f"--weights {weights}: belongs to a .onnx model; give one, or the checkpoint alone")
+    if model and Path(model).suffix in ENGINES:
+        return _built(Path(model))
     if model is None or model in NETS or model.endswith(".safetensors"):
-        if weights:
-            raise BadInput(f"--weights {weights}: belongs to a .onnx model; give one, or the checkpoint alone")
         return _exported([] if model is None else ["--random", model] if model in NETS else [model], folder)
-    return _opened(Path(model), weights)
+    raise BadInput(f"{model}: no model file; give a .onnx file, an engine, a .safetensors checkpoint or a net's name")
 
 
 def _exported(words: list[str], folder: Path) -> Subject:
@@ -68,6 +98,14 @@ def _opened(model: Path, weights: Path | None) -> Subject:
         raise BadInput(f"{weights}: holds other weights than {model}; give the checkpoint that it was exported from")
     missing = f"no checkpoint with the weights of {model} lies beside it: give it with --weights"
     return Subject(str(model), model, metadata, None, missing)
+
+
+def _built(engine: Path) -> Subject:
+    about = sidecar.read(existing(engine, hint="build one with python runtime/build.py MODEL.onnx"))
+    onnx = engine.with_name(about.onnx)
+    same = onnx.is_file() and sha256(onnx) == about.onnx_sha256
+    why = "an engine was given; give its .onnx file instead" if same else f"{onnx}, its source, is not there any more"
+    return Subject(str(engine), onnx if same else None, about.described(), None, why, engine)
 
 
 def _metadata(model: Path) -> Metadata:

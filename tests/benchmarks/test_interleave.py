@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from benchmarks import interleave as module
-from benchmarks.interleave import Times, interleave
+from benchmarks.interleave import Times, interleave, together
 
 
 def test_contenders_take_turns_each_round_beginning_with_the_next() -> None:
@@ -40,3 +44,27 @@ def test_percentiles() -> None:
     assert Times.of(list(np.random.RandomState(0).permutation(seconds))) == Times(101, 50.0, 90.0, 99.0)
     assert Times.of([0.25]) == Times(1, 250.0, 250.0, 250.0)
     assert Times.of([0.0, 0.01]).p90 == pytest.approx(9.0)
+
+
+def test_callers_run_at_once() -> None:
+    """Waiting takes no processor: four wait as long as one."""
+    one, four = (together(lambda: time.sleep(0.02), callers, 10) for callers in (1, 4))
+    assert 30 < one <= 50 and 3 < four / one < 5
+
+
+def test_each_caller_makes_its_own_calls() -> None:
+    calls = Counter[int]()
+
+    def call() -> None:
+        calls[threading.get_ident()] += 1
+
+    assert together(call, 3, 7) > 0
+    assert list(calls.values()) == [2 * module.WARM_UP + 7] * 3
+
+
+def test_a_caller_that_fails_ends_it() -> None:
+    def call() -> None:
+        raise OSError("no memory")
+
+    with pytest.raises(OSError, match="no memory"):
+        together(call, 4, 5)

@@ -23,7 +23,7 @@ def segmenter(tmp_path: Path) -> Iterator[Segmenter]:
 
 def test_a_narrow_net_passes(model: Path, tmp_path: Path) -> None:
     words = [str(model), "--images", "60", "--largest", "64", "--provider", "cpu", "--threads", "1"]
-    assert soak.main([*words, "--out", str(tmp_path)]) == 0
+    assert soak.main([*words, "--out", str(tmp_path / "soak.json")]) == 0
     found = json.loads((tmp_path / "soak.json").read_text())
     assert found.keys() >= {"command", "machine", "versions", "date"}
     (of,) = found["models"]
@@ -75,7 +75,7 @@ def test_growth() -> None:
 
 @pytest.mark.parametrize("words", [["--images", "19"], ["--callers", "0"], ["--largest", "1"]])
 def test_bad_options(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.main(["m.onnx", *words, "--out", str(tmp_path)]) == 2
+    assert soak.main(["m.onnx", *words, "--out", str(tmp_path / "soak.json")]) == 2
     assert words[0] in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
