@@ -12,6 +12,7 @@ COMMANDS = {
     "score": ("reference.score", "the same four of label images, whoever made them"),
     "infer": ("reference.infer", "segment one image with PyTorch"),
     "data": ("reference.prepare", "fetch the data sets and weights, check every file"),
+    "convert": ("reference.convert", "torchvision's VGG-16 as a caffemodel"),
     "show": ("reference.show", "a net as a table, and a drawing of its padding and crops"),
     "export": ("export.to_onnx", "write a net as ONNX and verify it"),
     "build": ("runtime.build", "an ONNX file as a TensorRT engine for this GPU"),

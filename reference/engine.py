@@ -97,13 +97,15 @@ def train_stage(
     device: torch.device,
     workers: int,
     start: str,
+    begin: Callable[[CaffeSGD], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train `net` by `recipe` in `folder`, or go on where an interrupted run stopped; returns result.json.
 
     Writes weights.safetensors, log.csv (iteration, loss, loss per labelled pixel, rate), scores.csv (the four
     metrics on val), TensorBoard events, result.json; snapshot.safetensors holds the way so far until the end.
-    seed decides the order of the images and the dropout. stop is asked after every iteration and image scored.
+    seed decides the order of the images and the dropout. begin brings the solver to where a run without a snapshot
+    begins, if that is not iteration 0. stop is asked after every iteration and image scored.
     Raises BadInput where the folder holds another run, another process trains there, or the loss is no longer a
     number; Stopped, after a snapshot, once `stop` says yes.
     """
@@ -112,6 +114,8 @@ def train_stage(
         same_run(folder, settings)
         solver = CaffeSGD(place(net, device), **asdict(recipe.solver))
         progress = resume(folder, net, solver, settings)
+        if begin and not (folder / SNAPSHOT).exists():
+            begin(solver)
         write_json(folder / RUN, settings)
         with writing(folder):
             # Events up to the snapshot were on the disk before it was; those beyond it come again.

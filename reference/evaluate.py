@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = open_data(name, options.data, split)
     if tuple(data.classes) != saved.about.classes:
         raise BadInput(f"{path}: was trained for the classes of {saved.about.dataset}, not of {data.name}")
+    data.mean = saved.about.mean
     try:
         found = evaluate(saved.net, data, pick_device(options.device))
     except (ValueError, RuntimeError) as error:  # a classifier, or a net of several inputs

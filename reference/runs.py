@@ -10,8 +10,10 @@ from fcn.cli import BadInput
 from fcn.record import ROOT
 from reference import build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt
-from reference.data import Dataset, open_dataset, places
+from reference.data import Dataset, Mean, open_dataset, places
+from reference.data.nyud import Nyud
 from reference.net import Net
+from reference.pretrained import MEAN, TORCH, read_torchvision
 from reference.recipes import Recipe
 from reference.surgery import Report, transplant
 
@@ -38,21 +40,36 @@ def net_of(recipe: Recipe) -> Net:
     return build(recipe.net, **recipe.options)
 
 
-def start_from(net: Net, path: Path, wanted: str) -> Report:
-    """Transplant the weights of a checkpoint of ours, or of a caffemodel, into `net` by layer name.
+def start_from(net: Net, path: Path, wanted: str) -> tuple[Report, Mean | None]:
+    """Transplant the weights of a checkpoint of ours, a caffemodel, or torchvision's VGG-16 into `net` by layer name.
 
-    Raises BadInput where they do not fit, or share no layer with the net; `wanted` says which to give.
+    Also returns the mean that the weights know their images by; a caffemodel does not tell. Raises BadInput where they
+    do not fit, or share no layer with the net; `wanted` says which to give.
     """
+    mean: Mean | None = None
     try:
         if path.suffix == ".caffemodel":
             report = load_caffemodel(net, path)
+        elif path.suffix in TORCH:
+            report, mean = transplant(net, read_torchvision(path)), MEAN
         else:
-            report = transplant(net, checkpoint.load(path).net)
+            saved = checkpoint.load(path)
+            report, mean = transplant(net, saved.net), saved.about.mean
     except ValueError as error:
         raise BadInput(f"{path}: {error}; give the weights of {wanted}") from error
     if not report.copied and not report.coerced:
         raise BadInput(f"{path}: holds no layer of {net.spec.name}; give the weights of {wanted}")
-    return report
+    return report, mean
+
+
+def adopt(mean: Mean, *sets: Dataset) -> None:
+    """Subtract `mean`, which the weights know their images by, from the images of these data sets instead of theirs.
+
+    NYUDv2 keeps its own, as HHA's channels are no colours.
+    """
+    for data in sets:
+        if not isinstance(data, Nyud):
+            data.mean = mean
 
 
 def pick_device(name: str) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,10 +13,12 @@ import torch
 from fcn.cli import BadInput, command, parser
 from fcn.files import existing, sha256
 from fcn.record import ROOT
+from reference.caffe import load_solverstate
 from reference.engine import METRICS, WORKERS, train_stage, with_iterations
 from reference.progress import finished, same_run, settings_of
 from reference.recipes import RECIPES, Recipe, find, stages
-from reference.runs import RUNS, WEIGHTS, net_of, open_data, pick_device, start_from
+from reference.runs import RUNS, WEIGHTS, adopt, net_of, open_data, pick_device, start_from
+from reference.solver import CaffeSGD
 from reference.stopping import Stopped, stop_signals
 
 
@@ -25,7 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("recipe", help=f"one of {', '.join(RECIPES)}")
     args.add_argument("--staged", action="store_true", help="train the stages that the recipe starts from first")
     args.add_argument("--data", type=Path, help="folder that holds the data sets (shapes is embedded)")
-    args.add_argument("--weights", type=Path, help="starting weights of the first stage (.safetensors, .caffemodel)")
+    args.add_argument(
+        "--weights",
+        type=Path,
+        help="starting weights of the first stage (.safetensors, .caffemodel, torchvision's vgg16 as .pth)",
+    )
+    args.add_argument(
+        "--solverstate", type=Path, help="go on where Caffe's snapshot stands; --weights: the caffemodel beside it"
+    )
     args.add_argument("--from-scratch", action="store_true", help="train the committed start, a classifier, as well")
     args.add_argument("--iterations", type=int, help="iterations of each stage, instead of the recipe's")
     args.add_argument("--seed", type=int, default=1337, help="order of the images (the authors') and dropout")
@@ -43,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     chain = stages(options.recipe) if options.staged or options.from_scratch else [find(options.recipe)]
     if chain[0].committed and not options.from_scratch and len(chain) > 1:
         chain = chain[1:]
+    if options.solverstate and (len(chain) > 1 or options.weights is None):
+        raise BadInput(
+            f"--solverstate {options.solverstate}: belongs to one stage and to the caffemodel of the same snapshot; "
+            "give it with --weights, without --staged"
+        )
     device = pick_device(options.device)
     with stop_signals() as came:
         try:
@@ -76,7 +91,7 @@ def train(chain: Sequence[Recipe], options: Namespace, device: torch.device, sto
         if stop():
             raise Stopped(f"stopped before {recipe.name}; the same command goes on from there")
         # Where no start is given, a finished stage need not have its own at hand any more.
-        given = {"start": words(weights)} if weights else {}
+        given = {"start": words(weights, options.solverstate)} if weights else {}
         same_run(folder, settings_of(recipe, options.seed, **given))
         if finished(folder):
             print(f"{recipe.name}: done already, {folder / WEIGHTS}")
@@ -85,9 +100,10 @@ def train(chain: Sequence[Recipe], options: Namespace, device: torch.device, sto
         weights = folder / WEIGHTS
 
 
-def words(weights: Path | None) -> str:
+def words(weights: Path | None, solverstate: Path | None) -> str:
     """What a run says of its start. Raises BadInput for a missing file."""
-    return f"{weights.name}, sha256 {sha256(existing(weights))}" if weights else "random weights"
+    files = [path for path in (weights, solverstate) if path]
+    return "; ".join(f"{path.name}, sha256 {sha256(existing(path))}" for path in files) or "random weights"
 
 
 def start_of(recipe: Recipe, out: Path) -> Path | None:
@@ -104,6 +120,22 @@ def start_of(recipe: Recipe, out: Path) -> Path | None:
     raise BadInput(f"{before}: no such file; train {recipe.start} first, or add --staged")
 
 
+def go_on(solverstate: Path, weights: Path, recipe: Recipe, solver: CaffeSGD) -> None:
+    """Bring the solver to where Caffe's snapshot stands; the order of the images goes on there too.
+
+    (Caffe begins that anew: its data layers know of no snapshot.) Raises BadInput where the snapshot is broken, of
+    another net or other weights, or leaves nothing to train.
+    """
+    learned = load_solverstate(solver, solverstate)
+    if learned and Path(learned).name != weights.name:
+        raise BadInput(
+            f"{solverstate}: was saved with {Path(learned).name}, not with {weights}; give that as --weights"
+        )
+    if solver.iteration >= recipe.iterations:
+        raise BadInput(f"{solverstate}: stands at iteration {solver.iteration}, the end; give more --iterations")
+    print(f"{recipe.name} goes on at iteration {solver.iteration} of {recipe.iterations}")
+
+
 def run(
     recipe: Recipe,
     folder: Path,
@@ -118,7 +150,12 @@ def run(
     val = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
     net = net_of(recipe)
     if weights:
-        print(f"{recipe.name} from {weights}: {start_from(net, weights, recipe.start)}")
+        report, mean = start_from(net, weights, recipe.start)
+        print(f"{recipe.name} from {weights}: {report}")
+        if mean:
+            adopt(mean, data, val)
+    solverstate = options.solverstate
+    begin = partial(go_on, solverstate, weights, recipe) if solverstate and weights else None
     result = train_stage(
         recipe,
         net,
@@ -128,7 +165,8 @@ def run(
         seed=options.seed,
         device=device,
         workers=options.workers,
-        start=words(weights),
+        start=words(weights, options.solverstate),
+        begin=begin,
         stop=stop,
     )
     figures = "  ".join(f"{key} {100 * result['metrics'][key]:.2f}" for key in METRICS)

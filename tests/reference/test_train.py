@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fcn.cli import BadInput
 from fcn.files import PARTIAL
 from fcn.images import preprocess, voc_palette, write_image, write_label
-from reference import build, checkpoint, evaluate, infer, train
-from reference.data import INPUT, LABEL, AuthorsOrder, Dataset, Sample
+from reference import (
+    CaffeSGD,
+    build,
+    checkpoint,
+    evaluate,
+    infer,
+    load_caffemodel,
+    save_caffemodel,
+    save_solverstate,
+    train,
+)
+from reference.data import INPUT, LABEL, AuthorsOrder, Dataset, Sample, open_dataset
 from reference.engine import Passes, describe, train_stage, with_iterations
 from reference.engine import evaluate as score_net
+from reference.pretrained import MEAN, layer_names
 from reference.progress import finished, read_table
 from reference.recipes import RECIPES, Recipe, Solver, stages
 from reference.surgery import transplant
@@ -82,9 +94,18 @@ def narrow(seed: int = 0):
 
 
 def stage(folder: Path, data: Dataset | None = None, **changes):
-    seed = changes.pop("seed", 1337)
+    seed, net, begin = changes.pop("seed", 1337), changes.pop("net", None) or narrow(), changes.pop("begin", None)
     return train_stage(
-        recipe(**changes), narrow(), data or Squares(), Squares(), folder, seed=seed, device=CPU, workers=0, start="x"
+        recipe(**changes),
+        net,
+        data or Squares(),
+        Squares(),
+        folder,
+        seed=seed,
+        device=CPU,
+        workers=0,
+        start="x",
+        begin=begin,
     )
 
 
@@ -146,6 +167,49 @@ def test_an_interrupted_stage_goes_on_bit_for_bit(cut, straight):
     for tag, name, column in (("train", "log.csv", "loss"), ("val", "scores.csv", "mean_iu")):
         shown = [(event.step, event.value) for event in curves.Scalars(f"{tag}/{column}")]
         assert shown == [(row["iteration"], np.float32(row[column])) for row in read_table(cut / name)]
+
+
+def caffes_snapshot(cut: Path, folder: Path) -> tuple[Path, Path]:
+    """The snapshot of a run cut off, as Caffe would have written it: (solverstate, caffemodel)."""
+    saved = checkpoint.load(cut / "snapshot.safetensors")
+    solver = CaffeSGD(saved.net, 1e-9)
+    solver.load_state_dict(saved.history)
+    state, weights = (folder / f"train_iter_4.{kind}" for kind in ("solverstate", "caffemodel"))
+    save_caffemodel(saved.net, weights)
+    save_solverstate(solver, state, f"snapshot/{weights.name}")
+    return state, weights
+
+
+def test_a_run_goes_on_from_caffes_snapshot_bit_for_bit(cut, straight, tmp_path):
+    """History, iteration, rate, images and dropout: all as if it had never been elsewhere."""
+    state, weights = caffes_snapshot(cut, tmp_path)
+    net = build("voc-fcn16s", **TINY)
+    assert not load_caffemodel(net, weights).missing
+    begin, folder = partial(train.go_on, state, weights, recipe()), tmp_path / "caffes"
+    with pytest.raises(BadInput, match="broken image"):  # in iteration 6: its own snapshot, of 4, counts from then on
+        stage(folder, Squares(broken_at=2), net=net, begin=begin)
+    stage(folder, begin=begin)
+    for name in ("weights.safetensors", "scores.csv"):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
+    assert read_table(folder / "log.csv") == read_table(straight / "log.csv")[1:]
+
+
+def test_snapshots_of_caffe_that_do_not_fit_are_refused(cut, tmp_path):
+    state, weights = caffes_snapshot(cut, tmp_path)
+    for other, words in (
+        ({"begin": partial(train.go_on, state, tmp_path / "other.caffemodel", recipe())}, "with train_iter_4.caffem"),
+        (
+            {"begin": partial(train.go_on, state, weights, recipe(iterations=4)), "iterations": 4},
+            "iteration 4, the end",
+        ),
+        (
+            {"begin": partial(train.go_on, state, weights, recipe()), "net": build("voc-fcn8s", **TINY)},
+            "blobs of histor",
+        ),
+    ):
+        with pytest.raises(BadInput, match=rf"train_iter_4\.solverstate: .*{words}"):
+            stage(tmp_path / "new", **other)
+        assert not list((tmp_path / "new").glob("[a-z]*"))
 
 
 def test_tables_are_brought_back_to_the_snapshot(cut, straight):
@@ -326,6 +390,9 @@ def test_broken_checkpoints_are_refused(trained, tmp_path):
         (["shapes-fcn32s", "--workers", "-1"], "--workers -1: 0 or more"),
         (["shapes-fcn32s", "--seed", str(2**63)], "from 0 to 2^63 - 1"),
         (["shapes-fcn32s", "--device", "cuda:77"], "--device cuda:77"),
+        (["shapes-fcn32s", "--solverstate", "a.solverstate"], "give it with --weights, without --staged"),
+        (["shapes-fcn8s", "--staged", "--solverstate", "a", "--weights", "b"], "give it with --weights, without"),
+        (["shapes-fcn32s", "--weights", "none.pth"], "none.pth: no such file"),
     ],
 )
 def test_train_refuses_in_one_line(arguments, complaint, tmp_path, capsys, monkeypatch):
@@ -378,13 +445,56 @@ def test_infer_command(trained, tmp_path, capsys):
     assert "photo.png: " in capsys.readouterr().err and not out.exists()
 
 
+def camvid(folder: Path, label: np.ndarray) -> None:
+    """CamVid's folder with one pair of 24x32 in each split."""
+    for split in ("train", "val"):
+        image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+        write_image(folder / split / "a.png", image)
+        write_label(folder / f"{split}annot" / "a.png", label.astype(np.uint8), voc_palette())
+        (folder / f"{split}.txt").write_text(f"{split}/a.png {split}annot/a.png\n")
+
+
+def test_weights_take_their_mean_along(tmp_path, capsys, monkeypatch):
+    """torchvision's, from stage to stage: each subtracts it, and says so in its checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    camvid(tmp_path, np.zeros((24, 32)))
+    shapes = build("vgg16", **RECIPES["shapes-vgg16"].options).state_dict()
+    keys = {
+        f"{theirs}.{blob}": f"{ours}.{blob}" for theirs, ours in layer_names().items() for blob in ("weight", "bias")
+    }
+    torch.save({theirs: torch.full(shapes[ours].shape, 1e-3) for theirs, ours in keys.items()}, "vgg16.pth")
+    common = ["--data", ".", "--iterations", "1", "--workers", "0", "--out", "out"]
+    assert train.main(["camvid-fcn32s", "--weights", "vgg16.pth", *common]) == 0
+    assert "reshaped: fc6.weight from" in capsys.readouterr().out
+    assert train.main(["camvid-fcn16s", *common]) == 0
+    for name in ("camvid-fcn32s", "camvid-fcn16s"):
+        assert checkpoint.load(f"out/{name}/weights.safetensors").about.mean == MEAN
+
+
+def test_evaluation_subtracts_the_weights_mean(tmp_path):
+    torch.manual_seed(0)
+    camvid(tmp_path, np.arange(24 * 32).reshape(24, 32) % 11)
+    net, data = build("voc-fcn8s", classes=11, width=1 / 16), open_dataset("camvid", tmp_path, "val")
+    for key, blob in net.named_parameters():
+        if blob.requires_grad and key.endswith("weight"):
+            torch.nn.init.kaiming_normal_(blob, nonlinearity="relu")
+    about, found = describe(RECIPES["camvid-fcn32s"], data, 1, {}), []
+    for mean in (about.mean, (0.0, 255.0, 30.0)):
+        checkpoint.save(tmp_path / "w.safetensors", net, replace(about, mean=mean))
+        assert (
+            evaluate.main([str(tmp_path / "w.safetensors"), "--data", str(tmp_path), "--json", str(tmp_path / "j")])
+            == 0
+        )
+        found.append(json.loads((tmp_path / "j").read_text())["iu"])
+    data.mean = mean
+    ius = dict(zip(data.classes, score_net(net, data, CPU)["iu"], strict=True))
+    assert found[1] == {name: None if np.isnan(iu) else iu for name, iu in ius.items()} != found[0]
+
+
 def test_training_on_files_names_the_broken_one(tmp_path, capsys, monkeypatch):
     """A CamVid folder whose label holds an unknown id: the loader's complaint reaches the user as one line."""
     monkeypatch.chdir(tmp_path)
-    for split in ("train", "val"):
-        write_image(tmp_path / split / "a.png", np.zeros((24, 32, 3), np.uint8))
-        write_label(tmp_path / f"{split}annot" / "a.png", np.full((24, 32), 77, np.uint8), voc_palette())
-        (tmp_path / f"{split}.txt").write_text(f"{split}/a.png {split}annot/a.png\n")
+    camvid(tmp_path, np.full((24, 32), 77))
     arguments = ["camvid-fcn32s", "--data", str(tmp_path), "--iterations", "2", "--workers", "1"]
     assert train.main(arguments) == 2
     error = capsys.readouterr().err.strip()
