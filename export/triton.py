@@ -101,7 +101,9 @@ def config(name: str, backend: str, graph: onnx.GraphProto, properties: Mapping[
     """The text of config.pbtxt. What the ONNX file says of itself becomes parameters, which clients can ask for."""
     parts = [f"name: {quoted(name)}\nmax_batch_size: {MOST_IMAGES}\ndynamic_batching {{ }}\n{backend}"]
     parts += [f"input [ {{ {tensor(each)} }} ]\n" for each in graph.input]
-    parts += [f"output [ {{ {tensor(each)} label_filename: {quoted(LABELS)} }} ]\n" for each in graph.output]
+    for each in graph.output:  # of several outputs, the metadata and its classes are about one
+        labels = f" label_filename: {quoted(LABELS)}" if each.name == properties[f"{PREFIX}output"] else ""
+        parts.append(f"output [ {{ {tensor(each)}{labels} }} ]\n")
     for key, value in properties.items():
         parts.append(f"parameters {{ key: {quoted(key)} value {{ string_value: {quoted(value)} }} }}\n")
     return "".join(parts)

@@ -15,12 +15,13 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from grpc_tools import protoc
 
-from export.to_onnx import main
+from export.to_onnx import export_onnx, main, randomise
 from export.triton import MOST_IMAGES, files, folders, repository
 from export.verify import Disagreement
 from fcn.cli import BadInput
 from reference import build
 from reference.caffe import save_caffemodel, save_prototxt
+from reference.checkpoint import About
 from runtime import Segmenter, profiles
 from runtime.metadata import Metadata
 from tests.export.nets import WIDTH, narrow
@@ -95,6 +96,19 @@ def test_float32_is_float32_and_new_sizes_are_not_searched(parse: Any, tmp_path:
     (accelerator,) = said.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
     assert said.parameters["cudnn_conv_algo_search"].string_value == "1"
+
+
+def test_of_two_outputs_one_has_the_classes(parse: Any, tmp_path: Path) -> None:
+    net = build("siftflow-fcn32s", width=0.02)
+    randomise(net, 0)
+    first, second = net.spec.outputs
+    channels = net.spec.shapes()[first][1]
+    known = About("two", 1, "siftflow", tuple(map(str, range(channels))), ((0, 0, 0),) * channels, (1.0, 2.0, 3.0))
+    with repository(tmp_path / "repository", net.spec.name) as model:
+        export_onnx(net, model, known)
+    said = parse(tmp_path / "repository" / "siftflow-fcn32s-onnxruntime" / "config.pbtxt")
+    assert [(each.name, each.label_filename) for each in said.output] == [(first, "labels.txt"), (second, "")]
+    assert [each.dims[0] for each in said.output] == [net.spec.shapes()[top][1] for top in (first, second)]
 
 
 def test_a_name_that_no_folder_or_address_could_bear(parse: Any, tmp_path: Path) -> None:
