@@ -20,6 +20,7 @@ FORMATS = {
     pb.NetParameter.LAYER_FIELD_NUMBER: (pb.LayerParameter, pb.LayerParameter.BLOBS_FIELD_NUMBER),
     pb.NetParameter.LAYERS_FIELD_NUMBER: (pb.V1LayerParameter, pb.V1LayerParameter.BLOBS_FIELD_NUMBER),
 }
+V0_LAYER = 1  # field of an entry of `layers` until 2013: the layer itself, blobs included
 BLOB_NAMES = ("weight", "bias")
 
 
@@ -50,7 +51,8 @@ def read_caffemodel(path: str | Path) -> dict[str, list[Tensor]]:
     """The blobs of every layer that has any, by Caffe's layer name, shaped as in the file.
 
     The tensors (float32, or float64 where Caffe wrote double_data) are views of the file: they stay valid while
-    they are alive, and writing to them does not change it. Raises BadInput for a file that is no caffemodel.
+    they are alive, and writing to them does not change it. Raises BadInput for a file that is no caffemodel, one from
+    before 2014, and an InnerProduct whose weights stand transposed: reshaped, they would be other weights.
     """
     net = binary.map_file(path)
     found = {}
@@ -58,9 +60,14 @@ def read_caffemodel(path: str | Path) -> dict[str, list[Tensor]]:
         for number, layer in wire.split(net, *FORMATS)[1]:
             message, field = FORMATS[number]
             rest, blobs = wire.split(layer, field)
-            name = message.FromString(rest).name
+            told = message.FromString(rest)
+            name = told.name
             if not isinstance(name, str):  # protobuf's answer to bytes that are no UTF-8
                 raise ValueError(f"{name!r} is no name of a layer")
+            if message is pb.V1LayerParameter and wire.split(memoryview(rest), V0_LAYER)[1]:
+                raise BadInput(f"{path}: in the format of 2013; upgrade it with Caffe's upgrade_net_proto_binary")
+            if blobs and told.inner_product_param.transpose:
+                raise BadInput(f"{path}: the weights of {name!r} are transposed; save the net with transpose: false")
             if blobs:
                 found[name] = [binary.read_blob(blob, f"a blob of layer {name!r}") for _, blob in blobs]
         if not found:

@@ -32,6 +32,7 @@ from reference.caffe import (
     read_caffemodel,
     save_caffemodel,
     save_prototxt,
+    wire,
 )
 from reference.net import Net, NetSpec
 from tests.tolerances import MATRIX_PRODUCT, OPENCV
@@ -623,6 +624,21 @@ def test_report_says_what_was_done(small: Net, tmp_path: Path) -> None:
     assert report.coerced == ["conv1%2E1.weight"] and report.copied == ["conv1%2E1.bias"]
     assert report.dropped == ["conv1%2E1.2", "other.weight", "other.bias"]
     assert report.missing == ["%74ype.weight", "%74ype.bias"]
+
+
+def test_weights_that_would_be_read_as_others_are_refused(small: Net, tmp_path: Path) -> None:
+    """A transposed InnerProduct has as many numbers as an upright one; of 2013's files no layer has a name."""
+    path = tmp_path / "net.caffemodel"
+    flat = Net(parse(use("InnerProduct", "inner_product_param { num_output: 4 }")))
+    message = message_of(flat)
+    message.layer[1].inner_product_param.transpose = True
+    path.write_bytes(message.SerializeToString())
+    with pytest.raises(BadInput, match="the weights of 'x' are transposed"):
+        load_caffemodel(flat, path)
+    old = wire.key(2, 8) + wire.key(1, 6) + wire.key(1, 4) + b"conv"
+    path.write_bytes(caffe_pb2.NetParameter(name="old").SerializeToString() + old)
+    with pytest.raises(BadInput, match="format of 2013; upgrade it with Caffe's upgrade_net_proto_binary"):
+        load_caffemodel(small, path)
 
 
 def test_a_file_that_does_not_fit_changes_nothing(small: Net, tmp_path: Path) -> None:
