@@ -2,7 +2,8 @@
 
 float16 ends at 65,504, and VGG-16's activations pass 15,000 in conv3 on ordinary photographs. Convolution, ReLU,
 pooling and sums scale with their input, and a weight times a power of two is exact in floating point: a net whose tops
-stand lower by powers of two computes the same, bit for bit, and needs no float32 between its ends.
+stand lower by powers of two computes the same, bit for bit, and needs no float32 between its ends (but
+for LRN, which squares what it is given).
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ PRECISIONS = ("fp32", "fp16")
 # lost by it: float16 keeps its 11 bits down to 6e-5.
 GREATEST = 2.0**10
 MOST = float(np.finfo(np.float16).max)
+# ONNX operators that stay float32: float16 holds squares of numbers up to 255 only.
+SQUARING = {"LRN"}
 WEIGHTED = Convolution | InnerProduct | Scale  # a Deconvolution is a Convolution
 
 
@@ -137,11 +140,24 @@ def halve(model: onnx.ModelProto, lower: Mapping[str, int], inputs: Sequence[str
     nodes += [
         helper.make_node("Cast", [name], [halves[name]], name=halves[name], to=TensorProto.FLOAT16) for name in inputs
     ]
-    nodes += after
+    for node in after:
+        nodes += _in_float(node) if node.op_type in SQUARING else [node]
     for name in ends:
         nodes += _restored(graph, name, halves[name], lower[name])
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _in_float(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A float16 node of one input and one output, computed in float32."""
+    (bottom,), (top,) = node.input, node.output
+    wide, result = f"{node.name}/wide", f"{node.name}/result"
+    node.input[:], node.output[:] = [wide], [result]
+    return [
+        helper.make_node("Cast", [bottom], [wide], name=wide, to=TensorProto.FLOAT),
+        node,
+        helper.make_node("Cast", [result], [top], name=result, to=TensorProto.FLOAT16),
+    ]
 
 
 def _restored(graph: onnx.GraphProto, top: str, half: str, lower: int) -> list[onnx.NodeProto]:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from export.graph import IR_VERSION, OPSET, Graph, emits, to_model
+from export.graph import IR_VERSION, OPSET, Graph, emits, label_names, to_model
 from fcn.cli import BadInput
 from reference import NETS
 from reference.layers import (
@@ -43,6 +43,8 @@ from tests.export.nets import NAMES, blobs, compute, computed, image, narrow, se
 # Any top, ONNX Runtime against PyTorch, max|a-b| / max|b|. Worst 1.3e-6, at a sixteenth of the width (conv5_1) and
 # at full width (fuse_pool4) alike; the sums' order changes with the processor: hence not 2e-6.
 TOP = 1e-5
+# Nets of another trunk, of two images and of two tasks.
+OTHERS = ("voc-fcn-alexnet", "voc-fcn-googlenet", "nyud-fcn32s-color-d", "nyud-fcn32s-color-hha", "siftflow-fcn8s")
 
 
 def worst(net: Net, opened: onnxruntime.InferenceSession, **inputs: np.ndarray) -> float:
@@ -64,6 +66,19 @@ def exposed(name: str) -> onnxruntime.InferenceSession:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_top_equals_pytorch(name: str, size: tuple[int, int]) -> None:
     assert worst(narrow(name), exposed(name), data=image(1, 3, *size)) < TOP
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 53)])
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_top_of_other_trunks_inputs_and_tasks(name: str, size: tuple[int, int]) -> None:
+    net = narrow(name)
+    shapes = net.spec.shapes()
+    inputs = {top: image(2, shapes[top][1], *size, seed=i) for i, top in enumerate(net.spec.inputs)}
+    assert worst(net, exposed(name), **inputs) < TOP
+    labels = compute(session(to_model(net, "labels")), **inputs)
+    expected = {label: blobs(net, [top], **inputs)[top].argmax(1) for top, label in label_names(net.spec).items()}
+    assert labels.keys() == expected.keys()
+    assert all(np.array_equal(labels[name], expected[name]) for name in expected)
 
 
 @settings(max_examples=24, deadline=None)

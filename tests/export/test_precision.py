@@ -21,7 +21,7 @@ from fcn.images import preprocess, read_image
 from reference import NETS
 from reference.caffe import load_caffemodel
 from reference.data.voc import MEAN
-from reference.layers import Convolution, Input
+from reference.layers import LRN, Convolution, Input
 from reference.net import Net, NetSpec
 from runtime.segmenter import Segmenter
 from tests.export.nets import NAMES, blobs, compute, computed, narrow, session, small
@@ -102,6 +102,20 @@ def test_all_between_the_ends_is_float16(io: str) -> None:
         {"data/high", "data/low"} if io == "image" else set()
     )
     assert sum(kind == TensorProto.FLOAT16 for kind in kinds.values()) == len(narrow().state_dict())
+
+
+def test_lrn_squares_in_float32() -> None:
+    """ONNX Runtime's CPU squares in float32 whatever the file says: so look at the types too."""
+    first = Convolution(name="one", bottoms=("data",), tops=("one",), num_output=6, kernel_size=(1, 1))
+    net = small(first, LRN(name="norm", bottoms=("one",), tops=("norm",), alpha=1e-4))
+    model = onnx.shape_inference.infer_shapes(to_half(net), strict_mode=True)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    (lrn,) = (node for node in model.graph.node if node.op_type == "LRN")
+    assert kinds[lrn.input[0]] == kinds[lrn.output[0]] == TensorProto.FLOAT
+    assert [name for name, kind in kinds.items() if kind == TensorProto.FLOAT] == [lrn.input[0], lrn.output[0]]
+    data = images(net, 1, 5, 6)
+    expected = blobs(net, ["norm"], **data)["norm"]
+    assert np.abs(compute(session(model), **data)["norm"] - expected).max() < HALF_TOLERANCE * np.abs(expected).max()
 
 
 def test_what_float16_does_not_hold_is_refused() -> None:

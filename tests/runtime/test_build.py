@@ -67,6 +67,8 @@ def exported(name: str, io: str, precision: str, path: Path) -> onnx.ModelProto:
         ("voc-fcn8s", "image", "fp32"),
         ("voc-fcn8s", "scores", "fp16"),
         ("voc-fcn8s-atonce", "image", "fp16"),
+        ("voc-fcn-alexnet", "labels", "fp32"),
+        ("voc-fcn-googlenet", "image", "fp16"),
     ],
 )
 def test_every_export_is_parsed_and_built_with_free_sizes(
@@ -85,17 +87,20 @@ def test_every_export_is_parsed_and_built_with_free_sizes(
     declared = (-1, -1, -1, 3) if io == "image" else (-1, 3, -1, -1)
     assert about.ranges() == [profiles.default(declared)] and about.targets == list(TARGETS)
     kind, dtype = ("HALF", np.float16) if precision == "fp16" else ("FLOAT", np.float32)
-    assert about.precision[kind] > 30 and not {"HALF", "BF16", "INT8", "FP8"} - {kind} & set(about.precision)
-    assert about.precision["FLOAT"] <= 10 or precision == "fp32"  # the ends of a float16 graph
+    assert about.precision[kind] > 20 and not {"HALF", "BF16", "INT8", "FP8"} - {kind} & set(about.precision)
+    squaring = sum(node.op_type == "LRN" for node in source.graph.node)
+    # The ends of a float16 graph, and LRN.
+    assert about.precision["FLOAT"] <= 10 + 2 * squaring or precision == "fp32"
     assert about.described().net == name and about.described().io == io
 
     weights = {each.name: numpy_helper.to_array(each) for each in source.graph.initializer}
     convolutions = [node for node in source.graph.node if node.op_type == "Conv"]
-    assert len(convolutions) >= 15
+    assert len(convolutions) >= 8
     for node in convolutions:
         kernel, bias = weights[node.input[1]], weights[node.input[2]]
         assert kernel.dtype == dtype and bias.tobytes() in plan
-        if precision == "fp32" or (kernel.shape[1] > 3 and kernel.shape[2] > 1):  # those of float16 are rearranged
+        # Of float16, 1x1 kernels and odd numbers of channels are rearranged.
+        if precision == "fp32" or (kernel.shape[1] % 4 == 0 and kernel.shape[2] > 1):
             assert np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).tobytes() in plan, node.name
     assert about.described().input.encode() in plan and about.described().output.encode() in plan
 
