@@ -83,27 +83,32 @@ class Dataset(ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} samples, no number {index}")
         sample = self.read(index)
+        for problem in self.problems(index, sample):
+            raise BadInput(problem)
+        return sample
+
+    def problems(self, index: int, sample: Sample) -> Iterator[str]:
+        """Whatever does not fit together in sample `index`: the sizes of its images, and its labels' sizes and ids."""
         height, width = sample.image.shape[:2]
         for name, other in sample.inputs.items():
             if other.shape[:2] != (height, width):
-                raise BadInput(
+                yield (
                     f"{self.origin(index, name)}: is {other.shape[1]}x{other.shape[0]}, the image of {sample.name} "
                     f"is {width}x{height}; fetch {self.name} again"
                 )
         for task, classes in self.tasks.items():
             label = sample.labels[task]
             if label.shape != (height, width):
-                raise BadInput(
+                yield (
                     f"{self.origin(index, task)}: the label is {label.shape[1]}x{label.shape[0]}, its image "
                     f"{sample.name} is {width}x{height}; give the label made for that image"
                 )
             wrong = [k for k in np.unique(label).tolist() if k >= len(classes) and k != self.void]
             if wrong:
-                raise BadInput(
+                yield (
                     f"{self.origin(index, task)}: holds class id {wrong[0]}, but {self.name} has ids "
                     f"0 to {len(classes) - 1} and {self.void} for void; map it to one of these"
                 )
-        return sample
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -115,6 +120,10 @@ class Entry:
 
     inputs: Mapping[str, Path]
     labels: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.inputs.values())).stem
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -144,7 +153,7 @@ class Files(Dataset):
     def read(self, index: int) -> Sample:
         entry = self.entries[index]
         return Sample(
-            next(iter(entry.inputs.values())).stem,
+            entry.name,
             {name: self.read_input(name, path) for name, path in entry.inputs.items()},
             {name: self.read_label(name, path) for name, path in entry.labels.items()},
         )
@@ -170,8 +179,16 @@ def float32(*mean: float) -> Mean:
     return blue, green, red
 
 
+class NoSplit(BadInput):
+    """The list of a split is not there, nor can it be derived."""
+
+
 def read_list(path: Path, hint: str) -> list[str]:
-    """The lines of a split's list file, without blank ones. Raises BadInput where there are none."""
+    """The lines of a split's list file, without blank ones. Raises NoSplit without it, BadInput where it is empty."""
+    try:
+        path.stat()
+    except (OSError, ValueError):  # the name may be one that no file system takes
+        raise NoSplit(f"{path}: no such file; {hint}") from None
     try:
         lines = existing(path, hint=hint).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

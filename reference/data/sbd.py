@@ -5,6 +5,7 @@
     dataset/cls/NAME.mat         struct GTcls, whose Segmentation holds the ids; there is no void border
 
 The authors train on its train list (data/pascal/README.md) and read labels as `SBDDSegDataLayer` does.
+This reader has met files made after SBD's README only, never benchmark.tgz itself.
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn.cli import BadInput
 from fcn.files import existing
 from fcn.images import voc_palette
-from reference.data.dataset import Entry, Files, list_file, read_list
+from reference.data.dataset import Entry, Files, NoSplit, list_file, read_list
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -54,9 +53,9 @@ class Voc(Files):
 
 
 def seg11valid(folder: Path, sbd: Path | None) -> list[str]:
-    """VOC 2011's val without SBD's train, in VOC's order. Raises BadInput unless the paper's 736 come out."""
+    """VOC 2011's val without SBD's train, in VOC's order. Raises NoSplit unless the paper's 736 come out."""
     if sbd is None:
-        raise BadInput(
+        raise NoSplit(
             f"{folder}: ImageSets/Segmentation has no seg11valid.txt; put the authors' file there, "
             "or give SBD's folder too, to derive it"
         )
@@ -64,7 +63,7 @@ def seg11valid(folder: Path, sbd: Path | None) -> list[str]:
     lists = Path(folder) / LISTS
     names = [name for name in read_list(lists / "val.txt", "fetch VOC 2011 again") if name not in taken]
     if len(names) != SEG11VALID:
-        raise BadInput(
+        raise NoSplit(
             f"{lists / 'val.txt'}: {len(names)} images are left without SBD's train.txt, but seg11valid has "
             f"{SEG11VALID}; give VOC 2011 (not 2012) and SBD's own train.txt"
         )

@@ -15,9 +15,10 @@ from reference.data.siftflow import SCENES
 HEIGHT, WIDTH = 20, 31
 VOC_NAMES = ("2007_000032", "2007_000039", "2007_000063")
 CAMVID_NAMES = ("0001TP_006690", "0001TP_006720")
-NYUD_NUMBERS = ("5449", "6140", "5902")  # as the authors' data/nyud/train.txt begins
-SIFTFLOW_NAMES = ("forest_for121", "street_bost64")
-CONTEXT_NAMES = ("2008_000002", "2008_000003")
+# As the authors' lists begin; the last is of the test split.
+NYUD_NUMBERS = ("5449", "6140", "5902", "5133")
+SIFTFLOW_NAMES = ("forest_for121", "tallbuilding_a812069", "coast_natu975")
+CONTEXT_NAMES = ("2008_000002", "2008_000003", "2008_000007")
 CONTEXT_IDS = {"aeroplane": 2, "table": 397, "bedclothes": 19, "cloth": 80, "accordion": 1, "wool": 459, "wood": 458}
 
 
@@ -83,8 +84,8 @@ def nyud(folder: Path) -> Path:
     """The files that the authors' nyud_layers.py opens; depth in millimetres in 16 bits, labels 0 to 40."""
     (folder / "segmentation").mkdir(parents=True)
     (folder / "data" / "depth").mkdir(parents=True)
-    write_lines(folder / "trainval.txt", NYUD_NUMBERS)
-    write_lines(folder / "test.txt", NYUD_NUMBERS[:1])
+    write_lines(folder / "trainval.txt", NYUD_NUMBERS[:-1])
+    write_lines(folder / "test.txt", NYUD_NUMBERS[-1:])
     for seed, number in enumerate(NYUD_NUMBERS):
         write_image(folder / "data" / "images" / f"img_{number}.png", image(seed))
         write_image(folder / "data" / "hha" / f"img_{number}.png", image(seed + 100))
@@ -100,8 +101,8 @@ def siftflow(folder: Path) -> Path:
     """The files that the authors' siftflow_layers.py opens; `S` beside `names`, as LabelMe's toolbox stores them."""
     for part in ("SemanticLabels", "GeoLabels"):
         (folder / part / SCENES).mkdir(parents=True)
-    write_lines(folder / "trainval.txt", SIFTFLOW_NAMES)
-    write_lines(folder / "test.txt", SIFTFLOW_NAMES[:1])
+    write_lines(folder / "trainval.txt", SIFTFLOW_NAMES[:-1])
+    write_lines(folder / "test.txt", SIFTFLOW_NAMES[-1:])
     for seed, name in enumerate(SIFTFLOW_NAMES):
         write_image(folder / "Images" / SCENES / f"{name}.jpg", image(seed))
         names = np.array(["awning", "balcony"], object)
@@ -123,8 +124,8 @@ def pascalcontext(folder: Path, voc2010: Path) -> Path:
     """The files that the authors' pascalcontext_layers.py opens; ids in doubles, 459 names in labels.txt."""
     (folder / "trainval").mkdir(parents=True)
     write_lines(folder / "labels.txt", tuple(f"{i}: {name}" for i, name in enumerate(context_names(), start=1)))
-    write_lines(voc2010 / "ImageSets" / "Main" / "train.txt", CONTEXT_NAMES)
-    write_lines(voc2010 / "ImageSets" / "Main" / "val.txt", CONTEXT_NAMES[:1])
+    write_lines(voc2010 / "ImageSets" / "Main" / "train.txt", CONTEXT_NAMES[:-1])
+    write_lines(voc2010 / "ImageSets" / "Main" / "val.txt", CONTEXT_NAMES[-1:])
     for seed, name in enumerate(CONTEXT_NAMES):
         write_image(voc2010 / "JPEGImages" / f"{name}.jpg", image(seed))
         scipy.io.savemat(folder / "trainval" / f"{name}.mat", {"LabelMap": whole(seed, 1, 459).astype(np.float64)})
