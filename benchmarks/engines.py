@@ -117,7 +117,8 @@ def _open(path: Path, inputs: Sequence[Shape]) -> Engine:
             backend.close()
             ranges = "; ".join(map(str, backend.profiles))
             raise BadInput(f"{path}: {text(shape)} is outside its profiles ({ranges}); give other --sizes or --batch")
-    return Engine(backend, read_json(sidecar.beside(path)).get("build_seconds"))
+    seconds = read_json(sidecar.beside(path)).get("build_seconds")  # of what runtime/ does not read, and so not check
+    return Engine(backend, seconds if isinstance(seconds, float) else None)
 
 
 def input_shape(subject: Subject, shape: Shape) -> Shape:

@@ -30,6 +30,7 @@ from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, write_json
 from fcn.images import preprocess
 from fcn.record import record
+from reference.net import NetSpec
 from reference.runs import pick_device
 from runtime.device import driver_version
 
@@ -54,6 +55,8 @@ class Setting:
     """What holds for all sizes and batches of a run."""
 
     subject: Subject
+    spec: NetSpec | None
+    """Its graph, where it is known."""
     engines: Sequence[Engine]
     absent: dict[str, str]
     """Why there is no engine, by library."""
@@ -98,11 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         subject = find(options.model, options.weights, Path(folder))
+        spec = subject.spec
         megabytes = round(subject.file.stat().st_size / 1e6, 1)
         with engines.opened(subject, shapes, Path(folder), wanted=options.device != "cpu") as (opened, absent):
             streams = options.streams or (STREAMS if opened or device.type == "cuda" else 1)
             rates = roofline.measure(device)
-            setting = Setting(subject, opened, absent, device, threads, rates, streams, options.repeat)
+            setting = Setting(subject, spec, opened, absent, device, threads, rates, streams, options.repeat)
             measured = [measure(setting, *shape) for shape in shapes]
     figures = record(
         net=subject.metadata.net,
@@ -153,7 +157,6 @@ def measure(setting: Setting, batch: int, height: int, width: int) -> dict[str, 
     subject, device = setting.subject, setting.device
     images, title = scenes(batch, height, width), f"{batch} x {height}x{width}"
     task = Task(subject, images, preprocess(images, subject.metadata.mean), device, setting.threads)
-    costs = roofline.costs(subject.spec, batch, height, width) if subject.spec else None
     # float32 as Caffe's: TF32, cuDNN's default, keeps 10 bits of the mantissa, and ONNX Runtime is run without it too.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
     with exact if device.type == "cuda" else nullcontext():
@@ -165,6 +168,7 @@ def measure(setting: Setting, batch: int, height: int, width: int) -> dict[str, 
             raise BadInput("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
         shares = agreement(present)
         seconds = interleave({c.name: c.run for c in present}, setting.repeat, title=title)
+        costs = roofline.costs(setting.spec, batch, height, width) if setting.spec else None
         rows = [
             {**row(setting, contender, costs, batch, seconds[contender.name]), "equal_labels": shares[contender.name]}
             for contender in present

@@ -64,11 +64,12 @@ def find(model: str | None, weights: Path | None, folder: Path) -> Subject:
     latest run, or else random weights, as export/to_onnx.py has it.
     Raises BadInput for whatever cannot be executed: nothing else is ever taken in its place.
     """
-    if model and Path(model).suffix == ".onnx":
+    kind = Path(model or "").suffix.lower()
+    if model and kind == ".onnx":
         return _opened(Path(model), weights)
     if weights:
         raise BadInput(f"--weights {weights}: belongs to a .onnx model; give one, or the checkpoint alone")
-    if model and Path(model).suffix in ENGINES:
+    if model and kind in ENGINES:
         return _built(Path(model))
     if model is None or model in NETS or model.endswith(".safetensors"):
         return _exported([] if model is None else ["--random", model] if model in NETS else [model], folder)
