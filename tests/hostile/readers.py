@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from benchmarks.records import FOLDER
 from fcn.images import read_image, read_label
 from reference import checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, load_solverstate
-from reference.data import LABEL, open_dataset
+from reference.data import LABEL, open_dataset, pascalcontext
+from reference.data.download import unpack
+from reference.data.nyud import Nyud
 from reference.data.sbd import Sbd
 from reference.net import Net
+from reference.pretrained import read_torchvision
 from reference.progress import read_table, resume, same_run, settings_of
 from reference.recipes import RECIPES
 from reference.solver import CaffeSGD
@@ -45,6 +50,10 @@ def caffemodel_v1(path: Path) -> None:
     load_caffemodel(_net("v1-small.prototxt"), path)
 
 
+def torchvision(path: Path) -> None:
+    assert len(read_torchvision(path)) == 32
+
+
 def weights(path: Path) -> None:
     saved = checkpoint.load(path)
     assert saved.net.spec.shapes() and RECIPES.get(saved.about.recipe) is None
@@ -70,6 +79,25 @@ def label(path: Path) -> None:
 def matlab(path: Path) -> None:
     ids = Sbd.read_label(Sbd.__new__(Sbd), LABEL, path)
     assert ids.ndim == 2 and ids.dtype == np.uint8 and ids.size
+
+
+def depth(path: Path) -> None:
+    values = Nyud.read_input(_OfDepth.__new__(_OfDepth), "depth", path)
+    assert values.ndim == 2 and values.min() > 0
+
+
+class _OfDepth(Nyud):
+    modalities: ClassVar = {"depth": "depth"}
+
+
+def context_labels(path: Path) -> None:
+    assert sorted(set(pascalcontext.table(path).tolist())) == list(range(60))
+
+
+def archive(path: Path) -> None:
+    target = path.with_name("unpacked")
+    unpack(path, target, "cls")
+    shutil.rmtree(target)
 
 
 def model(path: Path) -> None:
@@ -120,12 +148,16 @@ READERS: dict[str, Callable[[Path], None]] = {
     "caffemodel": caffemodel,
     "caffemodel-v1": caffemodel_v1,
     "solverstate": solverstate,
+    "torchvision": torchvision,
     "checkpoint": weights,
     "snapshot": snapshot,
     "jpeg": picture,
     "png": picture,
     "png-label": label,
     "mat": matlab,
+    "png-depth": depth,
+    "context-labels": context_labels,
+    "archive": archive,
     "onnx": model,
     "onnx-open": model_opening,
     "sidecar": beside_engine,

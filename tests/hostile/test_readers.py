@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fcn.cli import LONGEST
-from tests.hostile import caffe_files, checkpoints, lists, models, pictures
+from tests.hostile import archives, caffe_files, checkpoints, lists, models, pictures, torch_files
 from tests.hostile.mutate import Sample, cases
 from tests.hostile.victim import Victim
 
@@ -51,6 +51,7 @@ KINDS = [
     Kind("caffemodel", "net.caffemodel", caffe_files.caffemodel_samples, caffe_files.hostile_caffemodel),
     Kind("caffemodel-v1", "net.caffemodel", caffe_files.v1_samples, caffe_files.hostile_v1),
     Kind("solverstate", "net.solverstate", caffe_files.solverstate_samples, caffe_files.hostile_solverstate),
+    Kind("torchvision", "vgg16.pth", torch_files.samples, torch_files.hostile),
     Kind("checkpoint", "w.safetensors", partial(checkpoints.samples, False), partial(checkpoints.hostile, False)),
     Kind("snapshot", "snapshot.safetensors", partial(checkpoints.samples, True), partial(checkpoints.hostile, True)),
     Kind("run-json", "run.json", checkpoints.run_samples, checkpoints.hostile_run),
@@ -59,6 +60,9 @@ KINDS = [
     Kind("png", "image.png", pictures.png_samples, pictures.hostile_png, VAST),
     Kind("png-label", "label.png", pictures.label_samples, pictures.hostile_png, VAST),
     Kind("mat", "label.mat", pictures.mat_samples, pictures.hostile_mat, 256),
+    Kind("png-depth", "depth.png", pictures.depth_samples, pictures.hostile_png, VAST),
+    Kind("context-labels", "labels.txt", archives.label_samples, archives.hostile_labels),
+    Kind("archive", "archive", archives.samples, archives.hostile),
     Kind("onnx", "model.onnx", models.onnx_samples, models.hostile_onnx, VAST),
     Kind("sidecar", "model.engine.json", models.sidecar_samples, models.hostile_sidecar),
     *(
