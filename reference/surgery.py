@@ -123,3 +123,25 @@ def expand_score(net: Net, layer: str, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for old, new in pairs:
             new[: len(old)] = old
+
+
+def widen(net: Net, layer: str, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give `layer` the weights of `source`, a convolution of fewer channels: further ones get the mean of its channels.
+
+    The authors' solve.py of nyud-fcn32s-color-d starts depth so: layer conv1_1_bgrd, source conv1_1 of VGG-16.
+    Nothing is written before both blobs fit. Raises ValueError where one does not.
+    """
+    weight, bias = (weights[f"{source}.{name}"] for name in ("weight", "bias"))
+    wider, shift = (net.get_parameter(f"{layer}.{name}") for name in ("weight", "bias"))
+    channels = weight.shape[1]
+    if (
+        weight.shape != (len(wider), channels, *wider.shape[2:])
+        or channels > wider.shape[1]
+        or bias.shape != shift.shape
+    ):
+        ours, theirs = _shown(wider.shape), _shown(weight.shape)
+        raise ValueError(f"{layer}: {source}'s weights of {theirs} cannot be widened to the {ours} of {net.spec.name}")
+    with torch.no_grad():
+        wider[:, :channels] = weight
+        wider[:, channels:] = weight.mean(1, keepdim=True)
+        shift.copy_(bias)

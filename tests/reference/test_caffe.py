@@ -323,15 +323,24 @@ def test_real_squeezenet_agrees_with_opencv(shared: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [(64, 48), (97, 131), (1, 1)])
-@pytest.mark.parametrize("name", ["voc-fcn8s", "voc-fcn8s-atonce"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("voc-fcn8s", "voc-fcn8s-atonce", "voc-fcn-alexnet", "voc-fcn-googlenet"),
+        *("nyud-fcn32s-color-d", "nyud-fcn32s-color-hha", "siftflow-fcn8s"),
+    ],
+)
 def test_opencv_reads_what_we_write(name: str, size: tuple[int, int], tmp_path: Path) -> None:
     net = narrow(name)
     save_prototxt(net, tmp_path / "deploy.prototxt", deploy=True, size=size)
     save_caffemodel(net, tmp_path / "net.caffemodel")
     theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "deploy.prototxt"), str(tmp_path / "net.caffemodel"))
-    image = 50 * torch.randn(1, 3, *size)
-    theirs.setInput(image.numpy())
-    assert relative(net(image), theirs.forward()) < OPENCV
+    shapes, tops = net.spec.shapes(), net.spec.outputs
+    images = {top: 50 * torch.randn(1, shapes[top][1], *size) for top in net.spec.inputs}
+    for top, image in images.items():
+        theirs.setInput(image.numpy(), top)
+    for (top, ours), score in zip(net.run(tops, images).items(), theirs.forward(tops), strict=True):
+        assert relative(ours, score) < OPENCV, top
 
 
 # --- spellings --------------------------------------------------------------------------------------------------

@@ -360,10 +360,10 @@ def test_full_size_shapes_and_number_of_parameters() -> None:
     assert round(learned / 1e6) == 134
 
 
-@pytest.mark.parametrize("name", FCNS)
-def test_multipliers_are_the_authors(nets: dict[str, Net], name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in reference.NETS if name not in ("vgg16", "voc-fcn-alexnet")])
+def test_multipliers_are_the_authors(name: str) -> None:
     """Weights 1/1, biases 2/0; deconvolutions and Scale layers are frozen, and need no gradient."""
-    net = nets[name]
+    net = reference.build(name, width=1 / 64)
     multipliers = net.multipliers()
     assert list(multipliers) == [key for key, _ in net.named_parameters()]
     for key, parameter in net.named_parameters():
@@ -374,12 +374,24 @@ def test_multipliers_are_the_authors(nets: dict[str, Net], name: str) -> None:
         assert parameter.requires_grad is not frozen
 
 
+def test_alexnet_declares_no_multipliers_in_its_trunk() -> None:
+    """Its biases learn at 1 and are decayed, but for score_fr's."""
+    multipliers = reference.build("voc-fcn-alexnet", width=1 / 64).multipliers()
+    assert multipliers.pop("score_fr.bias") == Param(2, 0) and multipliers.pop("upscore.weight").lr_mult == 0
+    assert len(multipliers) == 15 and set(multipliers.values()) == {Param(1, 1)}
+
+
 def test_learned_deconvolutions() -> None:
     """CVPR version: those inside the net learn at 1, the last one stays frozen."""
     multipliers = narrow("voc-fcn8s", learned=True).multipliers()
     rates = {key: param.lr_mult for key, param in multipliers.items() if key.startswith("upscore")}
     assert rates == {"upscore2.weight": 1, "upscore_pool4.weight": 1, "upscore8.weight": 0}
     assert multipliers["upscore2.weight"] == Param(1, 1)
+    both = reference.build("siftflow-fcn16s", width=1 / 64, learned=True).multipliers()
+    assert {key for key, param in both.items() if key.startswith("upscore") and param.lr_mult} == {
+        "upscore2_sem.weight",
+        "upscore2_geo.weight",
+    }
 
 
 def test_a_built_net_is_as_the_authors_scripts_leave_it() -> None:
@@ -391,6 +403,27 @@ def test_a_built_net_is_as_the_authors_scripts_leave_it() -> None:
         else:
             assert bool(value.any()) is key.startswith("upscore")
     assert not net.eval()(image()).any()
+
+
+@pytest.mark.parametrize("name", ["voc-fcn-alexnet", "voc-fcn-googlenet"])
+def test_other_trunks_fit_any_size(name: str) -> None:
+    """Down to one pixel, and at every remainder of the stride of 32."""
+    spec = reference.NETS[name](width=1 / 64)
+    for height in range(1, 98):
+        width = 98 - height
+        assert spec.shapes(data=(1, 3, height, width))["score"] == (1, 21, height, width)
+
+
+def test_nets_of_two_images_and_of_two_tasks() -> None:
+    color, other = torch.randn(2, 3, 9, 11), torch.randn(2, 1, 9, 11)
+    early, late = (reference.build(f"nyud-fcn32s-color-{name}", width=1 / 64).eval() for name in ("d", "hha"))
+    with torch.inference_mode():
+        assert early(color=color, depth=other).shape == late(color=color, hha=color).shape == (2, 40, 9, 11)
+        tasks = reference.build("siftflow-fcn8s", width=1 / 64, classes=7, geometric=4).eval()(color)
+    assert {top: score.shape for top, score in tasks.items()} == {
+        "score_sem": (2, 7, 9, 11),
+        "score_geo": (2, 4, 9, 11),
+    }
 
 
 def test_width_and_classes() -> None:

@@ -13,7 +13,7 @@ import reference
 from reference.builder import Builder
 from reference.layers import Convolution, Crop, Deconvolution
 from reference.net import Net, NetSpec
-from reference.surgery import Report, expand_score, interpolate, transplant
+from reference.surgery import Report, expand_score, interpolate, transplant, widen
 from tests.tolerances import BLOB, FLOAT32
 
 WIDTH = 1 / 16
@@ -140,6 +140,47 @@ def test_a_suffix_finds_the_stream_of_a_net_of_two() -> None:
     ]
     assert torch.equal(net.layer("convhha").weight, source["conv.weight"]) and not net.layer("convcolor").weight.any()
     assert str(report).splitlines()[2].endswith("convcolor (weight, bias), typecolor (weight, bias), typehha (bias)")
+
+
+def test_late_fusion_starts_from_the_nets_of_both_images() -> None:
+    """Its fused scores are then the mean of theirs."""
+    color, hha = (randomized(f"nyud-fcn32s-{name}", seed) for seed, name in enumerate(("color", "hha")))
+    net = reference.build("nyud-fcn32s-color-hha", width=WIDTH).eval()
+    for name, source in (("color", color), ("hha", hha)):
+        report = transplant(net, source, suffix=name)
+        assert report.dropped == [f"upscore{name}.weight"] and not report.coerced
+    one, other = noise(1, 3, 40, 60) * 60, noise(1, 3, 40, 60, seed=1) * 60
+    with torch.inference_mode():
+        scores = [source.run(("score_fr",), {"data": x})["score_fr"] for source, x in ((color, one), (hha, other))]
+        close(net.run(("score_fused",), {"color": one, "hha": other})["score_fused"], sum(scores) / 2)
+        assert net(color=one, hha=other).shape == (1, 40, 40, 60)
+
+
+def test_early_fusion_starts_depth_at_the_mean_of_the_colours(classifier: Net) -> None:
+    net = reference.build("nyud-fcn32s-color-d", width=WIDTH).eval()
+    plain = reference.build("nyud-fcn32s-color", width=WIDTH).eval()
+    weights = classifier.state_dict()
+    for each in (net, plain):
+        transplant(each, weights)
+    widen(net, "conv1_1_bgrd", weights, "conv1_1")
+    blob = net.get_parameter("conv1_1_bgrd.weight")
+    assert torch.equal(blob[:, :3], weights["conv1_1.weight"])
+    assert torch.equal(blob[:, 3], weights["conv1_1.weight"].mean(1))
+    color, depth = noise(1, 3, 40, 60) * 60, noise(1, 1, 40, 60, seed=1) * 60
+    with torch.inference_mode():
+        # A depth of zero changes nothing; any other is a grey image of its third beside the colours.
+        for value in (torch.zeros_like(depth), depth):
+            ours = net.run(("fc7",), {"color": color, "depth": value})["fc7"]
+            close(ours, plain.run(("fc7",), {"data": color + value / 3})["fc7"])
+
+
+def test_widening_what_does_not_fit() -> None:
+    net = reference.build("nyud-fcn32s-color-d", width=WIDTH)
+    for weight, bias in (((4, 5, 3, 3), (4,)), ((3, 3, 3, 3), (4,)), ((4, 3, 5, 3), (4,)), ((4, 3, 3, 3), (3,))):
+        with pytest.raises(ValueError, match="conv1_1_bgrd: conv1_1's weights of"):
+            weights = {"conv1_1.weight": torch.ones(weight), "conv1_1.bias": torch.ones(bias)}
+            widen(net, "conv1_1_bgrd", weights, "conv1_1")
+    assert not any(blob.any() for blob in net.layer("conv1_1_bgrd").parameters())
 
 
 def test_an_empty_report() -> None:
