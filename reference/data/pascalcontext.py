@@ -47,7 +47,7 @@ class PascalContext(Files):
     def __init__(self, folder: Path, split: str, voc: Path) -> None:
         labels = existing(Path(folder) / "trainval", "folder", "give the folder of trainval.tar.gz")
         images = existing(Path(voc) / "JPEGImages", "folder", "give the VOC2010 folder of VOCdevkit")
-        self.table = _table(Path(folder) / "labels.txt")
+        self.table = table(Path(folder) / "labels.txt")
         path = list_file(Path(voc) / "ImageSets" / "Main", split)
         names = read_list(path, "give a split of VOC 2010: train, val, trainval, or a list file (*.txt)")
         super().__init__(
@@ -60,7 +60,7 @@ class PascalContext(Files):
         return self.table[read_ids(path, "LabelMap", highest=len(self.table) - 1)]
 
 
-def _table(path: Path) -> np.ndarray:
+def table(path: Path) -> np.ndarray:
     """uint8, the class of every id in labels.txt. Raises BadInput for a list that does not hold all 59."""
     lines = read_list(path, "fetch pascalcontext again: trainval.tar.gz holds it")
     names = [line.partition(":")[2].replace(" ", "") for line in lines]

@@ -110,6 +110,10 @@ def label_samples() -> list[Sample]:
     return _with_and_without_checksums([file.getvalue(), encode(IDS, "PNG"), encode(IDS, "PNG", "1")])
 
 
+def depth_samples() -> list[Sample]:
+    return _with_and_without_checksums([encode(PIXELS[:, :, 0].astype(np.uint16) * 99 + 7, "PNG")])
+
+
 def _with_and_without_checksums(files: list[bytes]) -> list[Sample]:
     return [Sample(file, png_cuts(file), wrap) for file in files for wrap in (bytes, with_checksums)]
 
