@@ -34,7 +34,7 @@ def test_a_narrow_net_passes(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_leak_is_found(segmenter: Segmenter) -> None:
-    """Of half a MiB an image: 25 MiB from one quarter of the run to the next."""
+    """Of half a MiB an image: 75 MiB from the first quarter of the run to the last."""
     kept = []
 
     def leaking(image: np.ndarray) -> np.ndarray:
@@ -43,14 +43,14 @@ def test_a_leak_is_found(segmenter: Segmenter) -> None:
 
     sound, leaks = (soak.soak(each, 200, 4, 40) for each in (segmenter, leaking))
     assert sound["passed"] and abs(sound["growth_mib"]["process"]) < 8
-    assert not leaks["passed"] and leaks["growth_mib"]["process"] == pytest.approx(25, abs=8)
+    assert not leaks["passed"] and leaks["growth_mib"]["process"] == pytest.approx(75, abs=8)
     assert soak.line(leaks).startswith("FAILED: 200 images from 4 threads") and "process +" in soak.line(leaks)
 
 
 def test_a_leak_on_the_card_is_found(segmenter: Segmenter) -> None:
     level = count(1000, 5)  # MiB, a block
     found = soak.soak(segmenter, 20, 2, 40, lambda: float(next(level)))
-    assert found["growth_mib"]["card"] == 25 and not found["passed"]
+    assert found["growth_mib"]["card"] == 75 and not found["passed"]
     unread = soak.soak(segmenter, 20, 2, 40, lambda: None)
     assert unread["growth_mib"]["card"] is None and "card unread" in soak.line(unread)
 
@@ -61,7 +61,7 @@ def test_labels_that_change_under_load_are_found(segmenter: Segmenter) -> None:
 
     def racing(image: np.ndarray) -> np.ndarray:
         label = segmenter(image)
-        label[0, 0] ^= next(calls) == soak.DIFFERENT + 70
+        label[0, 0] ^= next(calls) == 5 * soak.DIFFERENT + 70  # alone, and four at once, before the run
         return label
 
     found = soak.soak(racing, 100, 4, 40)
@@ -69,7 +69,7 @@ def test_labels_that_change_under_load_are_found(segmenter: Segmenter) -> None:
 
 
 def test_growth() -> None:
-    assert soak.growth([900, 1, 2, 3, 4, 5, 6, 9]) == 3.0
+    assert soak.growth([1, 4, None, 900, 900, 900, 0, 6, 9]) == 7.5 - 2.5
     assert soak.growth([None, None]) is None and soak.growth([]) is None
 
 
