@@ -11,6 +11,7 @@ weights: train.py subtracts MEAN where it starts from them.
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from reference.trunks import VGG16_BLOCKS
 # Of the images that torchvision's weights were trained on, RGB from 0 to 1 (VGG16_Weights.IMAGENET1K_V1.transforms).
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEAN = (255 * RGB_MEAN[2], 255 * RGB_MEAN[1], 255 * RGB_MEAN[0])  # BGR: 103.53, 116.28, 123.675
+# CRC-32 of conv1_1's bias in VGG_ILSVRC_16_layers: what has it under torchvision's names was converted from Caffe.
+CAFFES_BIAS = 0x5FADE653
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TORCH = (".pth", ".pt")
 GIVE = "give torchvision's vgg16-397923af.pth (IMAGENET1K_V1)"
 
@@ -56,7 +60,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's state dict of vgg16 by our keys, conv1_1 to take BGR images from 0 to 255 minus MEAN.
 
     fc6 and fc7 stay matrices (transplanting reshapes them); conv1_1 is rounded once. Raises ValueError for the state
-    of anything else, and for numbers that are not finite.
+    of anything else, for numbers that are not finite, and for Caffe's weights, which want what Caffe's net is given.
     """
     layers = layer_names()
     keys = {f"{theirs}.{blob}": f"{ours}.{blob}" for theirs, ours in layers.items() for blob in ("weight", "bias")}
@@ -66,9 +70,14 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if odd:
             raise ValueError(f"no VGG-16 without batch normalisation: it {told} {min(map(str, odd))}")
     for key, value in state.items():
-        if not value.is_floating_point() or not value.isfinite().all():
+        if value.dtype not in DTYPES or value.layout != torch.strided or value.is_meta:
+            raise ValueError(f"{key} is no array of floating-point numbers")
+    weights = {keys[key]: value.detach() for key, value in state.items()}
+    if zlib.crc32(weights["conv1_1.bias"].float().numpy().tobytes()) == CAFFES_BIAS:
+        raise ValueError("these are VGG_ILSVRC_16_layers.caffemodel's weights, for BGR images of 0 to 255 as they are")
+    for key, value in state.items():
+        if not value.isfinite().all():
             raise ValueError(f"{key} holds numbers that are not finite")
-    weights = {keys[key]: value for key, value in state.items()}
     first = weights["conv1_1.weight"]
     if first.ndim != 4 or first.shape[1] != len(RGB_STD):
         raise ValueError(f"features.0.weight is {tuple(first.shape)}, no convolution of three channels")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fcn.images import preprocess
 from reference import build, convert
-from reference.caffe import load_caffemodel
+from reference.caffe import load_caffemodel, read_caffemodel
 from reference.data.voc import MEAN as VOC_MEAN
 from reference.pretrained import MEAN, RGB_MEAN, RGB_STD, from_torchvision
 from reference.surgery import transplant
@@ -142,6 +142,13 @@ def test_another_mean_folded_into_the_bias_is_wrong_in_the_padding() -> None:
     assert apart(folded[..., :2, :], right[..., :2, :]) > 1e-4
 
 
+def test_caffes_weights_under_torchvisions_names_are_refused(shared: Path) -> None:
+    """Ports of VGG_ILSVRC_16_layers look like torchvision's file; folded, they would be read as other weights."""
+    _, bias = read_caffemodel(shared / "weights/vgg16-conv1-3.caffemodel")["conv1_1"]
+    with pytest.raises(ValueError, match=r"VGG_ILSVRC_16_layers\.caffemodel's weights, for BGR"):
+        from_torchvision({**state(), "features.0.bias": bias})
+
+
 # --- files ------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +185,9 @@ REFUSED: list[tuple[Callable[[State], object], str]] = [
     (lambda state: without(state, "features.2.weight"), "it lacks features.2.weight"),
     (lambda state: {**state, "features.1.running_mean": torch.zeros(4)}, "it has features.1.running_mean"),
     (lambda state: {**state, "classifier.0.bias": torch.full((FC,), torch.nan)}, "classifier.0.bias .* not finite"),
-    (lambda state: {**state, "classifier.0.bias": torch.zeros(FC, dtype=torch.int64)}, "classifier.0.bias .* finite"),
+    (lambda state: {**state, "classifier.0.bias": torch.zeros(FC, dtype=torch.int64)}, "classifier.0.bias is no array"),
+    (lambda state: {**state, "features.0.bias": torch.zeros(4).to_sparse()}, "features.0.bias is no array"),
+    (lambda state: {**state, "features.0.bias": torch.zeros(4, device="meta")}, "features.0.bias is no array"),
     (lambda state: {**state, "features.0.weight": torch.zeros(4, 4, 3, 3)}, "no convolution of three channels"),
     (lambda state: {**state, "classifier.3.weight": torch.zeros(3, 5)}, "not VGG-16's shapes"),
     (lambda state: {**state, "classifier.0.bias": torch.tensor(1.0)}, "not VGG-16's shapes"),
