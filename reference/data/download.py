@@ -1,6 +1,7 @@
 """One file from the Internet: with a checksum, progress, and on from where a cut connection left it; archives unpacked.
 
-pooch compares the checksum and moves the file to its name; it does not resume, which `Resuming` adds.
+pooch compares the checksum and moves the file to its name; it does not resume, which `Resuming` adds with requests,
+on which pooch stands itself.
 """
 
 from __future__ import annotations

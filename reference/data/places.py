@@ -10,7 +10,10 @@ from reference.data.voc import LISTS
 
 # As `fcn data fetch` puts it, as unpacked, or as the authors arrange it.
 PLACES = {
-    "voc": ("voc2011", "VOC2011", "voc/VOC2011", "pascal/VOC2011", "VOCdevkit/VOC2011", "VOCdevkit/VOC2012", "."),
+    "voc": (
+        *("voc2011", "VOC2011", "voc/VOC2011", "pascal/VOC2011", "VOCdevkit/VOC2011"),
+        *("voc2012", "VOC2012", "VOCdevkit/VOC2012", "."),
+    ),
     "voc2010": ("voc2010", "VOC2010", "pascal/VOC2010", "VOCdevkit/VOC2010"),
     "sbd": ("sbdd/dataset", "sbd/dataset", "benchmark_RELEASE/dataset", "sbd", "."),
     "nyud": ("nyud", "."),

@@ -13,6 +13,7 @@ from fcn.cli import BadInput
 from fcn.images import voc_palette, write_image, write_label
 from reference.data import NAMES, AuthorsOrder, open_dataset, voc
 from reference.data.matlab import read_array
+from reference.runs import open_data
 from tests.reference import folders
 from tests.reference.folders import HEIGHT, WIDTH, image, label
 
@@ -58,6 +59,7 @@ def test_seg11valid_is_val_without_sbd_train(voc_folder, sbd_folder, monkeypatch
         open_dataset("voc", voc_folder, "seg11valid")
     (voc_folder / "ImageSets" / "Segmentation" / "seg11valid.txt").write_text("2007_000063\n")
     assert len(open_dataset("voc", voc_folder, "seg11valid")) == 1
+    assert len(open_data("voc", voc_folder.parent, "seg11valid")) == 1, "SBD is not needed then"
 
 
 def test_sbd_reads_the_segmentation_of_gtcls(sbd_folder):

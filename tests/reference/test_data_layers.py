@@ -10,13 +10,15 @@ import scipy.io
 import torch
 from PIL import Image
 
+from fcn.__main__ import main
 from fcn.cli import BadInput
 from fcn.images import write_image
 from reference import build
 from reference.data import open_dataset, pascalcontext
 from reference.data.siftflow import SCENES
-from reference.engine import Passes, evaluate, tensors
-from reference.runs import open_data
+from reference.engine import Passes, evaluate, train_stage
+from reference.recipes import Recipe, Solver
+from reference.runs import WEIGHTS, open_data
 from tests.reference import folders
 from tests.reference.folders import CONTEXT_NAMES, NYUD_NUMBERS, SIFTFLOW_NAMES
 
@@ -166,33 +168,54 @@ def test_what_is_missing_or_broken_is_named(nyud: Path, siftflow: Path, root: Pa
         open_dataset("pascalcontext", root / "pascal-context", "train")
 
 
-def test_a_net_of_two_inputs_is_fed_and_scored(nyud: Path) -> None:
+def trained(name: str, net: str, root: Path, folder: Path) -> None:
+    """Two iterations of a narrow `net` on the trainval split of data set `name`, loaded by a worker process."""
+    recipe = Recipe(
+        name="tiny",
+        net=net,
+        data=name,
+        train_split="trainval",
+        val_split="test",
+        solver=Solver(1e-9),
+        iterations=2,
+        evaluate_every=2,
+        start="",
+    )
+    data, val = (open_data(name, root, split) for split in ("trainval", "test"))
+    train_stage(recipe, build(net, width=1 / 64), data, val, folder, seed=1337, device=CPU, workers=1, start="zeros")
+
+
+def test_a_net_of_two_inputs_trains_and_is_scored(nyud: Path, tmp_path: Path) -> None:
     """The loader gives every input by name, and the loss and the metrics take them."""
     data = open_data("nyud-color-hha", nyud.parent, "trainval")
-    net = build("nyud-fcn32s-color-hha", width=1 / 64)
     batch = Passes(data, batch=2, passes=1, seed=1337)[0]
     assert {name: tuple(x.shape) for name, x in batch.items()} == {
         "color": (2, 3, 20, 31),
         "hha": (2, 3, 20, 31),
         "label": (2, 1, 20, 31),
     }
-    assert torch.isfinite(net.total_loss(**batch))
-    found = evaluate(net, data, CPU)
+    found = evaluate(build("nyud-fcn32s-color-hha", width=1 / 64), data, CPU)
     labels = np.stack([sample.label for sample in data])
     # Of equal scores, here zeros, the first class is called.
     assert found["pixel_accuracy"] == pytest.approx(np.mean(labels[labels != 255] == 0))
-    assert list(found["tasks"]) == ["label"]
+    trained("nyud-color-d", "nyud-fcn32s-color-d", nyud.parent, tmp_path / "run")
+    assert (tmp_path / "run" / WEIGHTS).exists()
 
 
-def test_a_net_of_two_labels_is_scored_for_both(siftflow: Path) -> None:
+def test_a_net_of_two_labels_trains_and_is_scored_for_both(
+    siftflow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = open_data("siftflow", siftflow.parent, "trainval")
-    net = build("siftflow-fcn32s", width=1 / 64)
-    assert torch.isfinite(net.total_loss(**tensors(data.batch([data[0]]))))
-    found = evaluate(net, data, CPU)
+    found = evaluate(build("siftflow-fcn32s", width=1 / 64), data, CPU)
     assert list(found["tasks"]) == ["sem", "geo"] and found["mean_iu"] == found["tasks"]["sem"]["mean_iu"]
     for task in data.tasks:
         labels = np.stack([sample.labels[task] for sample in data])
-        first = np.mean(labels[labels != 255] == 0)
-        assert found["tasks"][task]["pixel_accuracy"] == pytest.approx(first)
+        first, of_task = np.mean(labels[labels != 255] == 0), found["tasks"][task]
+        assert of_task["pixel_accuracy"] == pytest.approx(first)
         # A class that no pixel bears has no IU: all others share the 100 %.
-        assert found["tasks"][task]["mean_iu"] == pytest.approx(first / np.sum(~np.isnan(found["tasks"][task]["iu"])))
+        assert of_task["mean_iu"] == pytest.approx(first / np.sum(~np.isnan(of_task["iu"])))
+    trained("siftflow", "siftflow-fcn32s", siftflow.parent, tmp_path / "run")
+    command = ["evaluate", str(tmp_path / "run" / WEIGHTS), "--dataset", "siftflow", "--split", "test"]
+    assert main([*command, "--data", str(siftflow.parent), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "siftflow test: 1 images" in said and "\nsem mean_iu" in said and "\ngeo mean_iu" in said
