@@ -89,7 +89,7 @@ def soak(
         start = time.perf_counter()
         for block in tqdm(np.array_split(order, BLOCKS), desc="soak", unit="block", disable=None, leave=False):
             different += sum(threads.map(differs, block.tolist()))
-            memory["process"].append(round(process_mib(), 1))
+            memory["process"].append(process_mib())
             if card:
                 memory["card"].append(card())
     seconds = time.perf_counter() - start
@@ -115,15 +115,19 @@ def growth(values: Sequence[float | None]) -> float | None:
     return round(float(np.median(known[-quarter:]) - np.median(known[:quarter])), 1)
 
 
-def process_mib() -> float:
-    """What this process holds in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def process_mib() -> float | None:
+    """What this process holds in memory; None where the system does not tell (Linux does)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 def card_mib() -> float | None:
-    """What all processes hold on the first card, by nvidia-smi (in a container it cannot tell them apart)."""
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    """What all processes hold on the card, by nvidia-smi (in a container it cannot tell them apart)."""
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    query = ["nvidia-smi", f"--id={card}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
         return float(done.stdout.split()[0])
