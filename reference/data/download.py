@@ -6,7 +6,9 @@ on which pooch stands itself.
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import time
@@ -27,6 +29,11 @@ ATTEMPTS = 4  # that bring nothing, before giving up
 PAUSE = 0.5  # seconds before the next attempt, times the number of those that brought nothing
 TIMEOUT = 30  # seconds without an answer
 BLOCK = 2**15  # bytes written at once; what came of a block in which the connection breaks is lost
+# What the decompressors raise, beside OSError.
+BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, RuntimeError, ValueError, struct.error),
+)
 pooch.get_logger().setLevel("WARNING")  # it tells of every file; the caller does
 
 
@@ -57,7 +64,7 @@ class Resuming:
         self.part = target.with_name(f"{target.name}.part")
         self.tag = target.with_name(f"{target.name}.part.tag")  # what the server calls this version of the file
 
-    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
         """Fetch `url` as `output_file`. Raises requests' errors where ATTEMPTS in a row bring nothing."""
         failures = 0
         while True:
@@ -136,7 +143,9 @@ def unpack(archive: Path, target: Path, landmark: str) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
                     shutil.copyfileobj(content, file)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        except (*BROKEN, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # of the disk; that of a decompressor has no number
             raise BadInput(f"{archive}: cannot be unpacked ({error}); delete it and fetch it again") from error
         holders = [path.parent for path in root.rglob(landmark)]
         if not holders:

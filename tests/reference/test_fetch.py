@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -182,6 +184,11 @@ def tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
     return packed.getvalue()
 
 
+def tar_of_noise() -> bytes:
+    """An uncompressed one that has no padding at its end, so that all of it is read."""
+    return gzip.decompress(tar({"noise": CONTENT[:2000]}))[:-10_000]
+
+
 def zipped(files: dict[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -211,6 +218,8 @@ def test_the_folder_with_the_landmark_is_unpacked(pack, tmp_path: Path) -> None:
         (tar(FILES, {"top/link": "/etc"}), "top/link is a link, a device or sparse"),
         (tar(FILES)[:-40], "cannot be unpacked"),
         (zipped(FILES)[:-40], "cannot be unpacked"),
+        (gzip.compress(tar_of_noise())[:-9] + bytes(9), "cannot be unpacked"),
+        (zipped(FILES).replace(zlib.crc32(b"1").to_bytes(4, "little"), b"\0\0\0\0"), "Bad CRC-32"),
         (b"<html>gone</html>", "cannot be unpacked"),
         (tar({"other/file": b"1"}), "holds no cls; unpack it by hand"),
     ],
@@ -272,6 +281,18 @@ def test_weights_are_compared_also_where_they_lie_already(
     line = capsys.readouterr().err
     assert line.startswith(f"error: {tmp_path}/weights/vgg: has not the checksum {MD5} (somebody); move it away")
     assert (tmp_path / "weights" / "vgg").read_bytes() == b"mine"
+
+
+def test_a_wrong_checksum_is_one_line_of_the_command(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is kept, of an archive neither; the server knows no ranges and cuts the connection once."""
+    server.files["/file"], server.knows_ranges, server.cuts = tar(FILES), False, [0]
+    monkeypatch.setitem(SOURCES, "sbd", (Source(server.url(), "sbd", MD5, "somebody", landmark="cls"),))  # type: ignore[misc]
+    assert main(["data", "fetch", "sbd", "--dir", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and MD5.removeprefix("md5:") in said.err
+    assert not left(tmp_path)
 
 
 def test_every_source_says_whose_its_checksum_is() -> None:
