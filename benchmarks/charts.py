@@ -43,7 +43,7 @@ def latency(figures: Mapping[str, Any]) -> Figure:
                 ax.annotate(f"{row['median_ms']:.4g}", (row["p99_ms"], place), (6, 0), **label)
             ax.set_yticks(range(len(at["rows"])), [row["name"] for row in at["rows"]])
             ax.invert_yaxis()
-            ax.set_xlim(0, 1.15 * max(row["p99_ms"] for row in at["rows"]))  # room for the last label
+            ax.set_xlim(0, 1.2 * max(row["p99_ms"] for row in at["rows"]))  # room for the last label
             ax.tick_params(axis="y", length=0)
             ax.set_title(f"{at['batch']} x {at['height']}x{at['width']}", fontsize=9, loc="left", color=INK)
         net = f"{figures['net']} ({figures['megabytes']:g} MB)"
