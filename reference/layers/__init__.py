@@ -1,0 +1,60 @@
+"""Caffe's layers: what each computes, the blobs it owns, and how its output lies over its input.
+
+A layer is plain data (a frozen dataclass whose fields bear Caffe's names) with three pure functions:
+`blob_shapes`, `top_shapes` and `forward`. Nothing here holds a tensor; `reference.net.Net` does.
+Sources are files of BVLC Caffe 1.0, src/caffe/layers/ unless another folder is named.
+"""
+
+from __future__ import annotations
+
+from reference.layers.across import LRN, InnerProduct, Softmax, SoftmaxWithLoss
+from reference.layers.base import FILLERS, Filler, Input, Layer, Pair, Param, Shape, bilinear_kernel
+from reference.layers.joins import Concat, Crop, Eltwise
+from reference.layers.pointwise import Dropout, ReLU, Scale
+from reference.layers.windows import Convolution, Deconvolution, Pooling, Window
+
+TYPES: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        Input,
+        Convolution,
+        Deconvolution,
+        Pooling,
+        ReLU,
+        Dropout,
+        LRN,
+        Scale,
+        Eltwise,
+        Concat,
+        Crop,
+        InnerProduct,
+        Softmax,
+        SoftmaxWithLoss,
+    )
+}
+
+__all__ = [
+    "FILLERS",
+    "LRN",
+    "TYPES",
+    "Concat",
+    "Convolution",
+    "Crop",
+    "Deconvolution",
+    "Dropout",
+    "Eltwise",
+    "Filler",
+    "InnerProduct",
+    "Input",
+    "Layer",
+    "Pair",
+    "Param",
+    "Pooling",
+    "ReLU",
+    "Scale",
+    "Shape",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Window",
+    "bilinear_kernel",
+]
