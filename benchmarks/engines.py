@@ -117,7 +117,7 @@ def _open(path: Path, inputs: Sequence[Shape]) -> Engine:
             backend.close()
             ranges = "; ".join(map(str, backend.profiles))
             raise BadInput(f"{path}: {text(shape)} is outside its profiles ({ranges}); give other --sizes or --batch")
-    seconds = read_json(sidecar.beside(path)).get("build_seconds")  # of what runtime/ does not read, and so not check
+    seconds = read_json(sidecar.beside(path)).get("build_seconds")  # which runtime/ neither reads nor checks
     return Engine(backend, seconds if isinstance(seconds, float) else None)
 
 
