@@ -149,7 +149,7 @@ def train_stage(
             while True:
                 if milestone() and progress.scored < solver.iteration:
                     found = evaluate(net, val, device, lambda *_: halt_if(stop()))
-                    scores.add(solver.iteration, **{key: found[key] for key in WATCHED})
+                    scores.add(solver.iteration, **watched(found))
                     snapshot()
                 if solver.iteration == recipe.iterations:
                     break
@@ -179,7 +179,11 @@ def train_stage(
             val=f"{val.name} {recipe.val_split}",
             classes=list(val.classes),
             # live_fc7 of a net without fc7; JSON has no NaN.
-            metrics={key: None if math.isnan(value := progress.scores[-1][key]) else value for key in WATCHED},
+            metrics={
+                key: None if math.isnan(value) else value
+                for key, value in progress.scores[-1].items()
+                if key != "iteration"
+            },
             seconds=round(time.monotonic() - began, 1),
         )
         log.write()
@@ -266,6 +270,14 @@ def evaluate(
         **next(iter(tasks.values())),
         "tasks": tasks,
         "live_fc7": float(live.float().mean()) if watched else math.nan,
+    }
+
+
+def watched(found: Mapping[str, Any]) -> dict[str, float]:
+    """What a run keeps of an evaluation; the figures of further labels bear their names (`geo_mean_iu`)."""
+    _, *further = found["tasks"].items()
+    return {key: found[key] for key in WATCHED} | {
+        f"{task}_{key}": figures[key] for task, figures in further for key in METRICS
     }
 
 

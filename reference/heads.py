@@ -9,17 +9,19 @@ Strides and offsets of the skips, the same for one task or two, whatever VGG-16 
             upscore8 16/8
 
 Options of every net: classes, and its trunk's (see `reference.trunks`). Of nets that fuse strides also learned: the
-deconvolutions inside the net learn, as in the CVPR version, and the last stays bilinear. Of SIFT Flow's: geometric,
-how many geometric classes there are.
+deconvolutions inside the net learn, as in the CVPR version, and the last stays bilinear; fixed: nothing but the scores
+learns (CVPR's FCN-32s-fixed). Of nets with one label: normalization, of the loss. Of SIFT Flow's: geometric, how many
+geometric classes there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from reference.builder import Builder
+from reference.builder import FROZEN, Builder
 from reference.net import NetSpec
 from reference.trunks import Trunk, alexnet, googlenet, vgg16
 
@@ -30,7 +32,9 @@ def fcn(
     classes: int,
     *,
     learned: bool = False,
+    fixed: bool = False,
     factors: tuple[float, float] = (1, 1),
+    normalization: str = "batch_size",
     **options: Any,
 ) -> NetSpec:
     """FCN-32s, -16s or -8s: scores of fc7, then of pool4, then of pool3, each added to what is coarser.
@@ -40,7 +44,9 @@ def fcn(
     n = Builder(name)
     data, label = n.input("data", 3), n.input("label", 1)
     trunk = vgg16(n, data, **options)
-    n.loss("loss", _scores(n, trunk, data, stride, classes, learned, factors=factors), label)
+    if fixed:
+        n.layers = [replace(layer, params=FROZEN * len(layer.params)) for layer in n.layers]
+    n.loss("loss", _scores(n, trunk, data, stride, classes, learned, factors=factors), label, normalization)
     return n.spec()
 
 
@@ -85,9 +91,9 @@ def fcn_alexnet(name: str, classes: int, **options: Any) -> NetSpec:
     return _single_stream(name, alexnet, "valid", classes, options)
 
 
-def fcn_googlenet(name: str, classes: int, **options: Any) -> NetSpec:
+def fcn_googlenet(name: str, classes: int, normalization: str = "batch_size", **options: Any) -> NetSpec:
     """FCN-GoogLeNet of table 1, which was never released. Crop offset 98: an even kernel's would be no whole number."""
-    return _single_stream(name, googlenet, "batch_size", classes, options)
+    return _single_stream(name, googlenet, normalization, classes, options)
 
 
 def _single_stream(

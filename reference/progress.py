@@ -66,7 +66,7 @@ class Progress:
 
 def settings_of(recipe: Recipe, seed: int, **start: str) -> dict[str, Any]:
     """What makes a run this run and no other, as JSON gives it back. start="..." where it is known."""
-    return json.loads(json.dumps({"recipe": asdict(recipe), "seed": seed, **start}))
+    return json.loads(json.dumps({"recipe": recipe.settings, "seed": seed, **start}))
 
 
 def finished(folder: Path) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fcn.cli import BadInput
 from fcn.record import ROOT
 from reference import build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt
+from reference.caffe.weights import read_caffemodel
 from reference.data import Dataset, Mean, open_dataset, places
 from reference.data.nyud import Nyud
 from reference.net import Net
 from reference.pretrained import MEAN, TORCH, read_torchvision
 from reference.recipes import Recipe
-from reference.surgery import Report, transplant
+from reference.surgery import Report, transplant, widen
 
 RUNS = Path("out/runs")
 WEIGHTS = "weights.safetensors"
@@ -40,22 +43,38 @@ def net_of(recipe: Recipe) -> Net:
     return build(recipe.net, **recipe.options)
 
 
-def start_from(net: Net, path: Path, wanted: str) -> tuple[Report, Mean | None]:
+def start_from(
+    net: Net, path: Path, wanted: str, suffix: str = "", widened: Mapping[str, str] | None = None
+) -> tuple[Report, Mean | None]:
     """Transplant the weights of a checkpoint of ours, a caffemodel, or torchvision's VGG-16 into `net` by layer name.
 
-    Also returns the mean that the weights know their images by; a caffemodel does not tell. Raises BadInput where they
-    do not fit, or share no layer with the net; `wanted` says which to give.
+    suffix: what the net's names have at their end beyond a checkpoint's. widened: see `Recipe`; a layer that the
+    weights have themselves is taken as it is. Also returns the mean that the weights know their images by; a caffemodel
+    does not tell. Raises BadInput where they do not fit, or share no layer with the net; `wanted` says which to give.
     """
     mean: Mean | None = None
+    widened = widened or {}
+    weights: Mapping[str, Tensor]
     try:
         if path.suffix == ".caffemodel":
             report = load_caffemodel(net, path)
+            blobs = read_caffemodel(path) if widened else {}
+            weights = {
+                f"{layer}.{name}": blob.flatten() if name == "bias" else blob
+                for layer in widened.values()
+                for name, blob in zip(("weight", "bias"), blobs.get(layer, ()), strict=False)
+            }
         elif path.suffix in TORCH:
-            report, mean = transplant(net, read_torchvision(path)), MEAN
+            weights, mean = read_torchvision(path), MEAN
+            report = transplant(net, weights)
         else:
             saved = checkpoint.load(path)
-            report, mean = transplant(net, saved.net), saved.about.mean
-    except ValueError as error:
+            weights, mean = saved.net.state_dict(), saved.about.mean
+            report = transplant(net, weights, suffix)
+        for layer, source in widened.items():
+            if f"{layer}.weight" in report.missing:
+                widen(net, layer, weights, source)
+    except (ValueError, KeyError) as error:
         raise BadInput(f"{path}: {error}; give the weights of {wanted}") from error
     if not report.copied and not report.coerced:
         raise BadInput(f"{path}: holds no layer of {net.spec.name}; give the weights of {wanted}")

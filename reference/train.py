@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from fcn.cli import BadInput, command, parser
 from fcn.files import existing, sha256
 from fcn.record import ROOT
 from reference.caffe import load_solverstate
+from reference.data.sources import PRETRAINED
 from reference.engine import METRICS, WORKERS, train_stage, with_iterations
 from reference.progress import finished, same_run, settings_of
-from reference.recipes import RECIPES, Recipe, find, stages
+from reference.recipes import RECIPES, Recipe, find, narrow, stages
 from reference.runs import RUNS, WEIGHTS, adopt, net_of, open_data, pick_device, start_from
 from reference.solver import CaffeSGD
 from reference.stopping import Stopped, stop_signals
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--solverstate", type=Path, help="go on where Caffe's snapshot stands; --weights: the caffemodel beside it"
     )
     args.add_argument("--from-scratch", action="store_true", help="train the committed start, a classifier, as well")
+    args.add_argument("--narrow", action="store_true", help="narrow copies of VGG-16's nets: to try data and machine")
     args.add_argument("--iterations", type=int, help="iterations of each stage, instead of the recipe's")
     args.add_argument("--seed", type=int, default=1337, help="order of the images (the authors') and dropout")
     args.add_argument("--out", type=Path, default=RUNS, help="runs lie in OUT/RECIPE; a run cut off goes on there")
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chain = stages(options.recipe) if options.staged or options.from_scratch else [find(options.recipe)]
     if chain[0].committed and not options.from_scratch and len(chain) > 1:
         chain = chain[1:]
+    if options.narrow:
+        chain = [narrow(stage) for stage in chain]
     if options.solverstate and (len(chain) > 1 or options.weights is None):
         raise BadInput(
             f"--solverstate {options.solverstate}: belongs to one stage and to the caffemodel of the same snapshot; "
@@ -84,40 +88,52 @@ def chained(error: BaseException | None) -> Iterator[BaseException]:
 
 def train(chain: Sequence[Recipe], options: Namespace, device: torch.device, stop: Callable[[], bool]) -> None:
     """One stage after another, except those that are finished."""
-    weights: Path | None = options.weights
+    trained: set[str] = set()
     for stage in chain:
         recipe = with_iterations(stage, options.iterations)
         folder = options.out / recipe.name
         if stop():
             raise Stopped(f"stopped before {recipe.name}; the same command goes on from there")
+        weights: Mapping[str, Path] = {}
+        if trained.intersection(recipe.starts.values()):
+            weights = starts_of(recipe, options.out)
+        elif options.weights:
+            weights = {"": options.weights}
         # Where no start is given, a finished stage need not have its own at hand any more.
         given = {"start": words(weights, options.solverstate)} if weights else {}
         same_run(folder, settings_of(recipe, options.seed, **given))
         if finished(folder):
             print(f"{recipe.name}: done already, {folder / WEIGHTS}")
         else:
-            run(recipe, folder, weights or start_of(recipe, options.out), options, device, stop)
-        weights = folder / WEIGHTS
+            run(recipe, folder, weights or starts_of(recipe, options.out), options, device, stop)
+        trained.add(recipe.name)
 
 
-def words(weights: Path | None, solverstate: Path | None) -> str:
+def words(weights: Mapping[str, Path], solverstate: Path | None) -> str:
     """What a run says of its start. Raises BadInput for a missing file."""
-    files = [path for path in (weights, solverstate) if path]
+    files = [*weights.values(), *([solverstate] if solverstate else [])]
     return "; ".join(f"{path.name}, sha256 {sha256(existing(path))}" for path in files) or "random weights"
 
 
-def start_of(recipe: Recipe, out: Path) -> Path | None:
-    """The weights that a recipe continues from: the run before it, or what is committed. None: from scratch."""
-    if not recipe.start:
-        return None
-    if recipe.start not in RECIPES:
-        raise BadInput(f"{recipe.name} starts from {recipe.start}: give the file with --weights")
-    before = out / recipe.start / WEIGHTS
+def starts_of(recipe: Recipe, out: Path) -> dict[str, Path]:
+    """The weights that a recipe continues from, of runs before it or committed, as `Recipe.starts` names them.
+
+    Nothing: from scratch. Raises BadInput where they are missing.
+    """
+    return {suffix: start_of(recipe, start, out) for suffix, start in recipe.starts.items()}
+
+
+def start_of(recipe: Recipe, start: str, out: Path) -> Path:
+    """The weights of `start`, which `recipe` continues from."""
+    if start not in RECIPES:
+        fetch = f" (python reference/prepare.py fetch {start})" if start in PRETRAINED else ""
+        raise BadInput(f"{recipe.name} starts from {start}: give the file with --weights{fetch}")
+    before = out / start / WEIGHTS
     if before.exists():
         return before
-    if RECIPES[recipe.start].committed:
-        return ROOT / "reference" / "recipes" / RECIPES[recipe.start].committed
-    raise BadInput(f"{before}: no such file; train {recipe.start} first, or add --staged")
+    if RECIPES[start].committed:
+        return ROOT / "reference" / "recipes" / RECIPES[start].committed
+    raise BadInput(f"{before}: no such file; train {start} first, or add --staged")
 
 
 def go_on(solverstate: Path, weights: Path, recipe: Recipe, solver: CaffeSGD) -> None:
@@ -139,7 +155,7 @@ def go_on(solverstate: Path, weights: Path, recipe: Recipe, solver: CaffeSGD) ->
 def run(
     recipe: Recipe,
     folder: Path,
-    weights: Path | None,
+    weights: Mapping[str, Path],
     options: Namespace,
     device: torch.device,
     stop: Callable[[], bool],
@@ -149,13 +165,13 @@ def run(
     data = open_data(recipe.data, options.data, recipe.train_split)
     val = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
     net = net_of(recipe)
-    if weights:
-        report, mean = start_from(net, weights, recipe.start)
-        print(f"{recipe.name} from {weights}: {report}")
+    for suffix, path in weights.items():
+        report, mean = start_from(net, path, recipe.starts.get(suffix, ""), suffix, recipe.widened)
+        print(f"{recipe.name} from {path}: {report}")
         if mean:
             adopt(mean, data, val)
     solverstate = options.solverstate
-    begin = partial(go_on, solverstate, weights, recipe) if solverstate and weights else None
+    begin = partial(go_on, solverstate, weights[""], recipe) if solverstate else None
     result = train_stage(
         recipe,
         net,

@@ -23,10 +23,10 @@ BASE_LR, FALL = 3e-8, 1 / 3
 MOMENTUM = 0.9
 # Gradients of single images differ tenfold in size. Without clipping a rate of 3e-8 ends in NaN.
 CLIP = 1e5
-SOURCE = "no published figures: `shapes` is this project's own"
+NOTE = "no published figures: `shapes` is this project's own"
 
 
-def narrow_stages(data: str, classes: int, source: str, cost: str) -> tuple[Recipe, ...]:
+def narrow_stages(data: str, classes: int, note: str, cost: str) -> tuple[Recipe, ...]:
     """32s, 16s and 8s on `data`, each from the one before, the first from the committed classifier."""
     recipes: list[Recipe] = []
     for stride in ("32s", "16s", "8s"):
@@ -41,14 +41,14 @@ def narrow_stages(data: str, classes: int, source: str, cost: str) -> tuple[Reci
             iterations=ITERATIONS,
             evaluate_every=ITERATIONS // 4,
             start=recipes[-1].name if recipes else CLASSIFIER,
-            source=source,
+            note=note,
             cost=cost,
         )
         recipes.append(recipe)
     return tuple(recipes)
 
 
-STAGES = narrow_stages("shapes", CLASSES, SOURCE, "two minutes on 2 CPU cores")
+STAGES = narrow_stages("shapes", CLASSES, NOTE, "two minutes on 2 CPU cores")
 RECIPES = (
     Recipe(
         name=CLASSIFIER,
@@ -64,7 +64,7 @@ RECIPES = (
         evaluate_every=1000,
         start="",
         committed=f"{CLASSIFIER}.safetensors",
-        source=SOURCE,
+        note=NOTE,
         cost="half an hour on 2 CPU cores",
     ),
     *STAGES,

@@ -306,16 +306,6 @@ def test_a_stretched_recipe_stretches_the_steps_of_its_rate():
     assert with_iterations(RECIPES["voc-fcn8s"], None) == RECIPES["voc-fcn8s"]
 
 
-def test_recipes_of_the_authors():
-    """solver.prototxt and solve.py of the authors' voc-fcn* folders."""
-    rates = {"voc-fcn32s": 1e-10, "voc-fcn16s": 1e-12, "voc-fcn8s": 1e-14, "voc-fcn8s-atonce": 1e-10}
-    for name, rate in rates.items():
-        solver = RECIPES[name].solver
-        assert (solver.base_lr, solver.momentum, solver.weight_decay) == (rate, 0.99, 5e-4)
-        assert (solver.lr_policy, solver.iter_size) == ("fixed", 1)
-        assert RECIPES[name].iterations == (300_000 if name.endswith("atonce") else 100_000)
-
-
 def test_the_committed_classifier_starts_the_shapes_stages():
     path = Path(train.__file__).parent / "recipes" / RECIPES["shapes-vgg16"].committed
     assert path.stat().st_size <= 3_000_000
