@@ -222,8 +222,11 @@ def _caffe(prototxt: Path, weights: Path | None, mean: tuple[float, float, float
         raise BadInput(f"{prototxt}: a Caffe net's weights are in another file: give it with --weights")
     net = load_prototxt(prototxt)
     print(f"reading {weights}", flush=True)
-    if missing := load_caffemodel(net, weights).missing:
-        raise BadInput(f"{weights}: lacks {', '.join(missing[:3])} of {prototxt}: these are another net's weights")
+    report = load_caffemodel(net, weights)
+    if report.missing:
+        lacks = ", ".join(report.missing[:3])
+        raise BadInput(f"{weights}: lacks {lacks} of {prototxt}: these are another net's weights")
+    print(report, flush=True)
     return net, plain_about(net, prototxt.stem, mean), prototxt.with_suffix(".onnx")
 
 
