@@ -19,8 +19,11 @@ from torch.nn import functional as F
 from fcn.images import preprocess
 from reference import build, convert
 from reference.caffe import load_caffemodel, read_caffemodel
+from reference.data.nyud import HHA_MEAN, Nyud
+from reference.data.shapes import Shapes
 from reference.data.voc import MEAN as VOC_MEAN
 from reference.pretrained import MEAN, RGB_MEAN, RGB_STD, from_torchvision
+from reference.runs import adopt
 from reference.surgery import transplant
 from reference.trunks import VGG16_BLOCKS
 from tests.tolerances import BLOB, FOLDED
@@ -147,6 +150,14 @@ def test_caffes_weights_under_torchvisions_names_are_refused(shared: Path) -> No
     _, bias = read_caffemodel(shared / "weights/vgg16-conv1-3.caffemodel")["conv1_1"]
     with pytest.raises(ValueError, match=r"VGG_ILSVRC_16_layers\.caffemodel's weights, for BGR"):
         from_torchvision({**state(), "features.0.bias": bias})
+
+
+def test_nyudv2_keeps_its_means() -> None:
+    """What it subtracts is not one mean of colours, and a checkpoint shall not say so."""
+    nyud, shapes = Nyud.__new__(Nyud), Shapes("val")
+    nyud.mean = HHA_MEAN
+    adopt(MEAN, nyud, shapes)
+    assert (nyud.mean, shapes.mean) == (HHA_MEAN, MEAN) and Shapes("val").mean != MEAN
 
 
 # --- files ------------------------------------------------------------------------------------------------------
