@@ -52,9 +52,10 @@ def place(name: str, root: Path | None) -> Path:
     """The folder of data set `name` (of PLACES) below `root`. Raises BadInput, naming where it was looked for."""
     if root is None:
         raise BadInput(f"{name} is not embedded: give the folder that holds it with --data")
-    root = existing(root, "folder", "give the folder that holds the data sets with --data")
+    root = existing(root, "folder", "give the folder that holds the data sets")
     for candidate in PLACES[name]:
         if (root / candidate / LANDMARKS[name]).exists():
             return root / candidate
-    looked = ", ".join(place for place in PLACES[name] if place != ".")
-    raise BadInput(f"{root}: holds no {name} ({LANDMARKS[name]} was looked for in it and in {looked}); mend --data")
+    looked = ", ".join("it" if candidate == "." else candidate for candidate in PLACES[name])
+    missing = f"holds no {name} ({LANDMARKS[name]} was looked for in {looked})"
+    raise BadInput(f"{root}: {missing}; give its folder, or `fcn data fetch` it there")
