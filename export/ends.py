@@ -12,7 +12,8 @@ from fcn.cli import BadInput
 from fcn.images import preprocess
 
 if TYPE_CHECKING:
-    from export.graph import Dims, Graph
+    from export.graph import Dims
+    from export.nodes import Graph
 
 IMAGE = "image"
 """The tensor that takes N x H x W x 3 uint8 RGB."""

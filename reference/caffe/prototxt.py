@@ -26,7 +26,10 @@ DROPPED = {"Accuracy", "Silence"}
 # How many bottoms, where it is not one: at least, at most.
 BOTTOMS = {"Crop": (2, 2), "SoftmaxWithLoss": (2, 2), "Eltwise": (2, math.inf), "Concat": (1, math.inf)}
 # Types that also take blobs without height and width.
-FLAT = {"ReLU", "Dropout", "InnerProduct", "Eltwise", "Concat", "Softmax", "SoftmaxWithLoss"}
+FLAT = {
+    *("ReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "Power", "Dropout"),
+    *("InnerProduct", "Eltwise", "Concat", "Softmax", "SoftmaxWithLoss"),
+}
 # A text definition is some kilobytes long; ResNet-152's has 130. protobuf reads about one megabyte in a second.
 TEXT_LIMIT = 1 << 20
 # Caffe reads files of up to 2 GiB, so no net of its has more weights.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from reference.layers.across import LRN, InnerProduct, Softmax, SoftmaxWithLoss
 from reference.layers.base import FILLERS, Filler, Input, Layer, Pair, Param, Shape, bilinear_kernel
 from reference.layers.joins import Concat, Crop, Eltwise
-from reference.layers.pointwise import Dropout, ReLU, Scale
+from reference.layers.pointwise import ELU, AbsVal, BatchNorm, Bias, Dropout, Power, PReLU, ReLU, Scale, Sigmoid, TanH
 from reference.layers.windows import Convolution, Deconvolution, Pooling, Window
 
 TYPES: dict[str, type[Layer]] = {
@@ -21,9 +21,17 @@ TYPES: dict[str, type[Layer]] = {
         Deconvolution,
         Pooling,
         ReLU,
+        PReLU,
+        ELU,
+        Sigmoid,
+        TanH,
+        AbsVal,
+        Power,
         Dropout,
         LRN,
+        BatchNorm,
         Scale,
+        Bias,
         Eltwise,
         Concat,
         Crop,
@@ -34,9 +42,13 @@ TYPES: dict[str, type[Layer]] = {
 }
 
 __all__ = [
+    "ELU",
     "FILLERS",
     "LRN",
     "TYPES",
+    "AbsVal",
+    "BatchNorm",
+    "Bias",
     "Concat",
     "Convolution",
     "Crop",
@@ -47,14 +59,18 @@ __all__ = [
     "InnerProduct",
     "Input",
     "Layer",
+    "PReLU",
     "Pair",
     "Param",
     "Pooling",
+    "Power",
     "ReLU",
     "Scale",
     "Shape",
+    "Sigmoid",
     "Softmax",
     "SoftmaxWithLoss",
+    "TanH",
     "Window",
     "bilinear_kernel",
 ]

@@ -50,7 +50,7 @@ class Filler:
 
     def fill_(self, blob: Tensor) -> None:
         """Fill `blob` in place from torch's global random state. Raises ValueError for a shape it cannot fill."""
-        fan_in = blob.numel() // max(blob.shape[0], 1)
+        fan_in = blob.numel() // max(blob.shape[0], 1) if blob.ndim else 1
         with torch.no_grad():
             if self.type == "constant":
                 blob.fill_(self.value)

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from benchmarks import prove
 from benchmarks.definition import differences
 from benchmarks.prove import DIVERGES, recorded
-from export import graph
+from export import nodes
 from export.to_onnx import plain_about, randomise, write_model
 from fcn.files import sha256
 from reference import NETS, build
@@ -65,11 +65,11 @@ def test_an_export_that_floors_is_caught_by_caffe(
 ) -> None:
     """The mistake is in the export, so the file and what it was made of share it: the record does not."""
 
-    def floors(made: graph.Graph, layer: Pooling, bottoms: Any, top: str) -> None:
+    def floors(made: nodes.Graph, layer: Pooling, bottoms: Any, top: str) -> None:
         faithful(made, replace(layer, round_mode="FLOOR"), bottoms, top)
 
-    faithful = graph._EMITTERS[Pooling]
-    monkeypatch.setitem(graph._EMITTERS, Pooling, floors)
+    faithful = nodes.EMITTERS[Pooling]
+    monkeypatch.setitem(nodes.EMITTERS, Pooling, floors)
     model = write(tmp_path / "model.onnx")
     assert prove.main([str(model), "--provider", "cpu"]) == DIVERGES
     diverges = certificate(model)["diverges"]

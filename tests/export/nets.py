@@ -15,7 +15,7 @@ from fcn.images import voc_palette
 from reference import build
 from reference.checkpoint import About
 from reference.data.voc import CLASSES, MEAN
-from reference.layers import Deconvolution, Input, Layer
+from reference.layers import BatchNorm, Deconvolution, Input, Layer
 from reference.net import Net, NetSpec
 
 NAMES = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s", "voc-fcn8s-atonce")
@@ -65,6 +65,10 @@ def small(*layers: Layer, channels: int = 4, size: int = 8) -> Net:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_(0, 1, generator=generator)
+        for layer in layers:
+            if isinstance(layer, BatchNorm):
+                for blob in net.layer(layer.name).parameters():
+                    blob.abs_()
     return net.eval()
 
 

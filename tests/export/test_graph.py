@@ -17,11 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from export.graph import IR_VERSION, OPSET, Graph, emits, label_names, to_model
+from export.graph import IR_VERSION, OPSET, label_names, to_model
+from export.nodes import Graph, emits
 from fcn.cli import BadInput
 from reference import NETS
 from reference.layers import (
+    ELU,
     LRN,
+    AbsVal,
+    BatchNorm,
+    Bias,
     Concat,
     Convolution,
     Crop,
@@ -32,10 +37,14 @@ from reference.layers import (
     Input,
     Layer,
     Pooling,
+    Power,
+    PReLU,
     ReLU,
     Scale,
+    Sigmoid,
     Softmax,
     SoftmaxWithLoss,
+    TanH,
 )
 from reference.net import Net, NetSpec
 from tests.export.nets import NAMES, blobs, compute, computed, image, narrow, session, small
@@ -171,6 +180,15 @@ BLOCKS = {
     "dilated deconvolution": [Deconvolution(**ONE, num_output=3, kernel_size=(3, 3), dilation=(2, 2), pad=(1, 1))],
     "relu": [ReLU(**ONE)],
     "leaky relu": [ReLU(**ONE, negative_slope=0.1)],
+    "prelu": [PReLU(**ONE)],
+    "prelu, one for all": [PReLU(**ONE, channel_shared=True)],
+    "elu": [ELU(**ONE, alpha=0.5)],
+    "sigmoid": [Sigmoid(**ONE)],
+    "tanh": [TanH(**ONE)],
+    "absolute value": [AbsVal(**ONE)],
+    "power": [Power(**ONE, power=3, scale=-0.5, shift=2)],
+    "bias": [Bias(**ONE)],
+    "batch normalization": [AbsVal(**ONE), BatchNorm(name="norm", bottoms=("one",), tops=("norm",), eps=0.01)],
     "lrn": [LRN(**ONE, local_size=3, alpha=0.1, beta=0.75, k=2.0)],
     "scale": [Scale(**ONE)],
     "scale with bias": [Scale(**ONE, bias_term=True)],

@@ -17,7 +17,8 @@ import onnx
 import pytest
 import torch
 
-from export.graph import IO, Graph, emits
+from export.graph import IO
+from export.nodes import Graph, emits
 from export.to_onnx import describe, export_onnx, load, main, parse, weights_sha256
 from export.verify import Disagreement
 from fcn.cli import BadInput
