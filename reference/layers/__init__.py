@@ -1,7 +1,8 @@
 """Caffe's layers: what each computes, the blobs it owns, and how its output lies over its input.
 
 A layer is plain data (a frozen dataclass whose fields bear Caffe's names) with three pure functions:
-`blob_shapes`, `top_shapes` and `forward`. Nothing here holds a tensor; `reference.net.Net` does.
+`blob_shapes`, `top_shapes` and `forward` (but that BatchNorm's sums grow in training). Nothing here holds a tensor;
+`reference.net.Net` does.
 Sources are files of BVLC Caffe 1.0, src/caffe/layers/ unless another folder is named.
 """
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from reference.builder import Builder
-from reference.caffe import load_caffemodel, net_from_text, save_caffemodel
+from reference.caffe import load_caffemodel, net_from_text, save_caffemodel, save_prototxt
 from reference.layers import ELU, AbsVal, BatchNorm, Bias, Param, Power, PReLU, Sigmoid, TanH
 from reference.net import Net
 from reference.solver import CaffeSGD
 from tests.reference.test_layers import agree, compute, random
+from tests.tolerances import OPENCV
 
 X = random(2, 3, 4, 5)
 
@@ -117,36 +120,62 @@ def test_the_gradient_of_the_batchs_statistics() -> None:
     agree(x.grad.numpy(), rest / np.sqrt(X.var((0, 2, 3), keepdims=True) + 1e-5))
 
 
-def test_a_net_of_all_of_them(tmp_path) -> None:
-    """Read from Caffe's text, trained for a step, its weights written and read again in Caffe's order of blobs."""
-    text = """
-    input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
-    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-            convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "msra" } } }
-    layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "conv"
-            param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 }
-            batch_norm_param { moving_average_fraction: 0.5 eps: 0.001 } }
-    layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
-    layer { name: "prelu" type: "PReLU" bottom: "conv" top: "conv" prelu_param { channel_shared: true } }
-    layer { name: "bias" type: "Bias" bottom: "conv" top: "shifted" bias_param { filler { value: 0.5 } } }
-    layer { name: "elu" type: "ELU" bottom: "shifted" top: "elu" elu_param { alpha: 0.5 } }
-    layer { name: "power" type: "Power" bottom: "elu" top: "power" power_param { power: 2 shift: 1 } }
-    layer { name: "abs" type: "AbsVal" bottom: "power" top: "abs" }
-    layer { name: "tanh" type: "TanH" bottom: "abs" top: "tanh" }
-    layer { name: "sigmoid" type: "Sigmoid" bottom: "tanh" top: "sigmoid" }
-    """
+TEXT = """
+input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "msra" } } }
+layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "conv"
+        param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 }
+        batch_norm_param { moving_average_fraction: 0.5 eps: 0.001 } }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "prelu" type: "PReLU" bottom: "conv" top: "conv" prelu_param { channel_shared: true } }
+layer { name: "bias" type: "Bias" bottom: "conv" top: "shifted" bias_param { filler { value: 0.5 } } }
+layer { name: "elu" type: "ELU" bottom: "shifted" top: "elu" elu_param { alpha: 0.5 } }
+layer { name: "power" type: "Power" bottom: "elu" top: "power" power_param { power: 2 shift: 1 } }
+layer { name: "abs" type: "AbsVal" bottom: "power" top: "abs" }
+layer { name: "tanh" type: "TanH" bottom: "abs" top: "tanh" }
+layer { name: "sigmoid" type: "Sigmoid" bottom: "tanh" top: "sigmoid" }
+"""
+
+
+def trained(text: str) -> Net:
+    """The net after a step of training."""
     torch.manual_seed(0)
     net = Net(net_from_text(text, "all"))
-    solver = CaffeSGD(net, 0.1, momentum=0.9)
-    x = torch.randn(2, 3, 8, 8)
-    net(x).sum().backward()
-    solver.step()
+    net(torch.randn(2, 3, 8, 8)).sum().backward()
+    CaffeSGD(net, 0.1, momentum=0.9).step()
+    return net
+
+
+@pytest.fixture
+def net() -> Net:
+    return trained(TEXT)
+
+
+def test_all_but_statistics_learn(net: Net) -> None:
     norm = dict(net.layer("norm").named_parameters())
     assert list(norm) == ["weight", "bias", "factor"] and float(norm["factor"].detach()) == 1
     assert norm["weight"].any() and not any(blob.requires_grad for blob in norm.values())
-    assert all(parameter.grad.any() for parameter in net.parameters() if parameter.requires_grad)
-    save_caffemodel(net, tmp_path / "all.caffemodel")
+    assert all(blob.grad is not None and blob.grad.any() for blob in net.parameters() if blob.requires_grad)
+
+
+def test_blobs_are_written_in_caffes_order(net: Net, tmp_path: Path) -> None:
+    save_caffemodel(net, tmp_path / "net.caffemodel")
     again = Net(net.spec)
-    report = load_caffemodel(again, tmp_path / "all.caffemodel")
+    report = load_caffemodel(again, tmp_path / "net.caffemodel")
     assert not (report.missing or report.dropped or report.coerced)
+    x = torch.randn(2, 3, 8, 8)
     assert torch.equal(again.eval()(x), net.eval()(x))
+
+
+def test_opencv_reads_them_so_too(tmp_path: Path) -> None:
+    """But for Bias, and one weight for all channels (a blob without axes), which OpenCV 4.14 does not take."""
+    lines = [line for line in TEXT.splitlines() if '"Bias"' not in line]
+    net = trained("\n".join(lines).replace("channel_shared: true", "").replace('"shifted"', '"conv"'))
+    save_prototxt(net, tmp_path / "net.prototxt")
+    save_caffemodel(net, tmp_path / "net.caffemodel")
+    theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    x = torch.randn(1, 3, 8, 8)
+    theirs.setInput(x.numpy())
+    ours = net.eval()(x).detach().numpy()
+    assert np.abs(theirs.forward() - ours).max() < OPENCV * np.abs(ours).max()
