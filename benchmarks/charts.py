@@ -79,6 +79,22 @@ def curves(stages: Mapping[str, Sequence[Mapping[str, float]]], key: str, title:
     return figure
 
 
+def overlaid(tables: Mapping[str, Sequence[Mapping[str, float]]], key: str, title: str, scale: float = 1) -> Figure:
+    """One column of several runs' tables, times `scale`, each against its own iterations."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        ax: Axes = figure.subplots()
+        for place, (name, rows) in enumerate(tables.items()):
+            x, y = [row["iteration"] for row in rows], [scale * row[key] for row in rows]
+            ax.plot(x, y, marker="o" if len(x) < 30 else "", ms=3, lw=1.4, color=f"C{place}", label=name)
+        ax.set_title(title, fontsize=9.5, loc="left", color=INK)
+        ax.set_xlabel("iterations of its stage")
+        ax.set_xlim(left=0)
+        ax.grid(axis="y", color=INK, alpha=0.15, lw=0.6)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
 def arms(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Loss and mean IU on val of several ways to train, stage after stage on one axis. runs: of camvid.json, by arm."""
     with matplotlib.rc_context(STYLE):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": ("reference.train", "train a recipe, stage by stage"),
     "evaluate": ("reference.evaluate", "the paper's four metrics on a data set"),
+    "reproduce": ("reference.reproduce", "a table of the paper, from data and pretrained weights to a report"),
     "score": ("reference.score", "the same four of label images, whoever made them"),
     "infer": ("reference.infer", "segment one image with PyTorch"),
     "data": ("reference.prepare", "fetch the data sets and weights, check every file"),

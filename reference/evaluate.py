@@ -11,10 +11,11 @@ from fcn.cli import BadInput, command, parser
 from fcn.files import write_json
 from fcn.record import record
 from reference import checkpoint
-from reference.data import NAMES
+from reference.data import NAMES, places
 from reference.engine import METRICS, evaluate
 from reference.recipes import RECIPES
 from reference.runs import latest, open_data, pick_device
+from reference.voc_server import write_archive
 
 
 @command
@@ -28,12 +29,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("--data", type=Path, help="folder that holds the data sets (shapes is embedded)")
     args.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     args.add_argument("--json", type=Path, help="write the figures there too")
+    args.add_argument(
+        "--voc-server",
+        type=Path,
+        metavar="FILE.tgz",
+        help="score nothing: write the archive that VOC's test server takes, of the split test unless --split is given",
+    )
     options = args.parse_args(argv)
 
     path = options.weights or latest()
     if path is None:
         raise BadInput("out/runs: holds no finished run; give a checkpoint, or train first")
     saved = checkpoint.load(path)
+    if options.voc_server:
+        folder = places.place("voc", options.data)
+        count = write_archive(saved, folder, options.split or "test", options.voc_server, pick_device(options.device))
+        print(f"{options.voc_server}: {count} label maps")
+        return 0
     recipe = RECIPES.get(saved.about.recipe)
     name = options.dataset or (recipe.val_data or recipe.data if recipe else saved.about.dataset)
     split = options.split or (recipe.val_split if recipe else "val")
@@ -58,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         figures = {key: found[key] for key in METRICS}
         ius = {c: None if math.isnan(iu) else float(iu) for c, iu in zip(data.classes, found["iu"], strict=True)}
-        write_json(
-            options.json, record(weights=str(path), data=f"{data.name} {split}", images=len(data), **figures, iu=ius)
-        )
+        tasks = {task: {key: of_task[key] for key in METRICS} for task, of_task in found["tasks"].items()}
+        told = {"weights": str(path), "data": f"{data.name} {split}", "images": len(data)}
+        write_json(options.json, record(**told, **figures, iu=ius, tasks=tasks))
     return 0
 
 

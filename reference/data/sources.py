@@ -164,7 +164,7 @@ def fetch(source: Source, root: Path) -> str:
     if not file.exists():
         download(source.url, file, source.checksum)
         said = _compared(source, file)
-    elif source.checksum and not _matches(file, source.checksum):
+    elif source.checksum and not matches(file, source.checksum):
         raise BadInput(f"{file}: has not the checksum {source.checksum} ({source.published}); move it away to fetch it")
     else:
         said = "there already"
@@ -180,7 +180,8 @@ def _compared(source: Source, file: Path) -> str:
     return f"fetched, sha256 {sha256(file)}: nobody publishes a checksum, so compare it with another copy's"
 
 
-def _matches(file: Path, checksum: str) -> bool:
+def matches(file: Path, checksum: str) -> bool:
+    """Whether a file has a checksum such as a Source names."""
     algorithm, _, digits = checksum.partition(":")
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, algorithm).hexdigest() == digits
