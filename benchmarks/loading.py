@@ -8,6 +8,8 @@ page cache; both import the same, so their peaks compare. Writes OUT, a JSON.
 from __future__ import annotations
 
 import json
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -37,6 +39,7 @@ PROTOBUF, OURS = "protobuf", "load_caffemodel"
 TARGET = 1.5  # times protobuf's seconds; and no more memory than protobuf's and the net's
 RUNS = 7
 MIB = 2**20
+STATUS = Path("/proc/self/status")  # Linux's
 TO_V1 = {today: word for word, today in V1_TYPES.items()}
 
 
@@ -49,9 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = args.parse_args(argv)
     if options.runs < 1 or not 0 < options.width <= 1:
         raise BadInput("--runs: 1 or more; --width: above 0, 1 at most")
+    busy = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory() as folder:
         files = [measure(name, Path(folder, f"{name}.caffemodel"), options.width, options.runs) for name in WRITERS]
-    figures = record(net=NET, width=options.width, threads=1, runs=options.runs, target=TARGET, files=files)
+    figures = record(
+        net=NET,
+        width=options.width,
+        threads=1,
+        load_average_before=busy,  # processes that wanted a core, in the minute before
+        runs=options.runs,
+        target=TARGET,
+        files=files,
+    )
     print(table(figures))
     write_json(options.out, figures)
     print(options.out)
@@ -84,7 +96,7 @@ def summary(turns: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def child(what: str, name: str, path: Path, width: float) -> dict[str, float]:
-    """What `task` returns in a process of its own: a peak is a process's, and inherited by those that it starts."""
+    """What `task` returns in a process of its own, whose peak is no other's."""
     program = "import json, sys; from benchmarks.loading import task; print(json.dumps(task(*sys.argv[1:])))"
     words = [sys.executable, "-c", program, what, name, str(path), str(width)]
     return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
@@ -108,8 +120,15 @@ def task(what: str, name: str, path: str, width: str) -> dict[str, float]:
         built = time.perf_counter()
         reference.load_caffemodel(net, path)
         times = {"seconds": time.perf_counter() - built, "build_seconds": built - began}
+    return {**times, "peak_mib": peak_mib()}
+
+
+def peak_mib() -> float:
+    """The most memory that this program has held, in MiB. (Linux's ru_maxrss may be that of the program before it.)"""
+    if STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())):
+        return int(found[1]) / 2**10
     unit = 1 if sys.platform == "darwin" else 2**10
-    return {**times, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
 def write_v2(path: Path, width: float) -> float:
