@@ -95,7 +95,7 @@ def _settle(layer: LayerModule, units: dict[int, bool]) -> None:
             largest, tiny = top.abs().max(), torch.finfo(torch.float32).tiny
             for unit, above in units.items():
                 value = top.view(-1)[unit]
-                assert value.abs() < tolerances.RELU_TIE * largest, "not a tie"
+                assert value.abs() < tolerances.BLOB * largest, "not a tie"
                 value.fill_(tiny if above else -tiny)
 
     layer.register_forward_hook(settle)
@@ -173,8 +173,18 @@ def test_every_gradient(run: Pass, figures: Figures) -> None:
     found["gradient"] = max(error for name, error in errors.items() if name not in ties)
     if ties:
         found["gradient below a tie"] = max(errors[name] for name in ties)
-    limits = {name: tolerances.POOL_TIE_GRADIENT if name in ties else tolerances.GRADIENT for name in gradients}
+    allowed = tolerances.GRADIENT, tolerances.POOL_TIE_GRADIENT, tolerances.UNKNOWN_TIE_GRADIENT
+    limits = {name: _limit(run, name, *allowed) for name in gradients}
     assert not {name: error for name, error in errors.items() if not error <= limits[name]}
+
+
+def _limit(run: Pass, name: str, ordinary: float, below_a_tie: float, unknown: float) -> float:
+    """Of three limits the one for this gradient; on another processor than that whose ties are named, any may tie."""
+    if torch.backends.cpu.get_cpu_capability() != tolerances.TIES_KNOWN_ON and not name.startswith(
+        ("score", "upscore")
+    ):
+        return unknown
+    return below_a_tie if name in tolerances.POOL_TIES.get(run.name, ()) else ordinary
 
 
 def _blobs_of(run: Pass) -> list[dict[str, tuple[int, ...]]]:
@@ -184,11 +194,10 @@ def _blobs_of(run: Pass) -> list[dict[str, tuple[int, ...]]]:
 
 
 def test_every_gradients_norm(run: Pass) -> None:
-    ties = tolerances.POOL_TIES.get(run.name, ())
+    allowed = tolerances.GRADIENT_NORM, tolerances.POOL_TIE_GRADIENT_NORM, tolerances.UNKNOWN_TIE_GRADIENT_NORM
     for name in run.keys("gradnorm"):
-        limit = tolerances.POOL_TIE_GRADIENT_NORM if name in ties else tolerances.GRADIENT_NORM
         caffe = float(run.caffe[f"gradnorm/{name}"])
-        assert run.ours[f"gradnorm/{name}"] == pytest.approx(caffe, rel=limit), name
+        assert run.ours[f"gradnorm/{name}"] == pytest.approx(caffe, rel=_limit(run, name, *allowed)), name
 
 
 def test_loss_layers_are_the_authors() -> None:
