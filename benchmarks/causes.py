@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,11 +102,12 @@ def _computed(net: Net, layers: Sequence[Layer], given: Values, instead: Mapping
     for layer in layers:
         bottoms = [values[bottom] for bottom in layer.bottoms]
         step = (instead or {}).get(layer.name) or _step(net, layer)
-        values[layer.tops[0]] = step(*bottoms)
+        made = step(*bottoms)
+        values.update(zip(layer.tops, made if isinstance(made, tuple) else (made,), strict=True))
     return values[layers[-1].tops[0]]
 
 
-def _step(net: Net, layer: Layer, **blobs: Tensor) -> Step:
+def _step(net: Net, layer: Layer, **blobs: Tensor) -> Callable[..., Any]:
     """The layer's own computation, with other `blobs` if given. Its bottom is left as it is."""
     own = {**dict(net.layer(layer.name).named_parameters()), **blobs}
     return lambda *bottoms: layer.forward(own, *(bottom.clone() if layer.in_place else bottom for bottom in bottoms))

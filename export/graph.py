@@ -105,16 +105,16 @@ def _dims(spec: NetSpec) -> dict[str, Dims]:
     """N, the channels and the size of every top: numbers, or names for what an input decides."""
     shapes, sizes, dims = spec.shapes(), dict[str, Dims](), dict[str, Dims]()
     for layer in spec.layers:
-        top = layer.tops[0]
-        if isinstance(layer, Input):
-            sizes[top] = ("H", "W")
-        elif isinstance(layer, Crop):
-            sizes[top] = sizes[layer.bottoms[1]]
-        else:
-            alike = layer.pointwise and not (isinstance(layer, Concat) and layer.axis != 1)
-            sizes[top] = sizes[layer.bottoms[0]] if alike else (f"{top}_H", f"{top}_W")
-        known = shapes[top][1:]
-        dims[top] = ("N", *known) if len(known) != 3 or takes_one_size(spec) else ("N", known[0], *sizes[top])
+        for top in layer.tops:
+            if isinstance(layer, Input):
+                sizes[top] = ("H", "W")
+            elif isinstance(layer, Crop):
+                sizes[top] = sizes[layer.bottoms[1]]
+            else:
+                alike = layer.pointwise and not (isinstance(layer, Concat) and layer.axis != 1)
+                sizes[top] = sizes[layer.bottoms[0]] if alike else (f"{top}_H", f"{top}_W")
+            known = shapes[top][1:]
+            dims[top] = ("N", *known) if len(known) != 3 or takes_one_size(spec) else ("N", known[0], *sizes[top])
     return dims
 
 
@@ -125,23 +125,23 @@ def _write_layers(graph: Graph, spec: NetSpec, wanted: set[str]) -> dict[str, st
         """Whether the layer makes no tensor: a Dropout, but for one that makes a wanted top of another one."""
         return isinstance(layer, Dropout) and (layer.bottoms == layer.tops or layer.tops[0] not in wanted)
 
-    # The layer whose tensor bears a top's name: an input, or else the last to write it.
+    # The layer whose tensor bears a top's name, where no input does: the last to write it.
     named: dict[str, Layer] = {}
     for layer in spec.layers:
-        if not silent(layer) and layer.tops[0] not in spec.inputs:
-            named[layer.tops[0]] = layer
+        if not silent(layer):
+            named.update(dict.fromkeys(layer.tops, layer))
     tensors = {top: top for top in spec.inputs}
     for layer in spec.layers:
         if isinstance(layer, Input):
             continue
-        top = layer.tops[0]
         bottoms = [tensors[bottom] for bottom in layer.bottoms]
         if silent(layer):
-            tensors[top] = bottoms[0]
+            tensors[layer.tops[0]] = bottoms[0]
             continue
-        tensors[top] = top if named.get(top) is layer else f"{top}@{layer.name}"
+        tops = [top if named[top] is layer and top not in spec.inputs else f"{top}@{layer.name}" for top in layer.tops]
+        tensors.update(zip(layer.tops, tops, strict=True))
         if isinstance(layer, Dropout):
-            graph.node("Identity", bottoms, tensors[top], layer.name)
+            graph.node("Identity", bottoms, tops[0], layer.name)
         else:
-            EMITTERS[type(layer)](graph, layer, bottoms, tensors[top])
+            EMITTERS[type(layer)](graph, layer, bottoms, *tops)
     return tensors

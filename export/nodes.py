@@ -31,20 +31,21 @@ from reference.layers import (
     Scale,
     Shape,
     Sigmoid,
+    Slice,
     Softmax,
     TanH,
     Window,
 )
 from reference.net import Net, module_name
 
-Emitter = Callable[["Graph", Any, Sequence[str], str], None]
+Emitter = Callable[..., None]
 
 EMITTERS: dict[type[Layer], Emitter] = {}
 
 
 def emits(kind: type[Layer]) -> Callable[[Emitter], Emitter]:
-    """Register what writes layers of type `kind`: a function of the graph, the layer, its bottoms' tensors and the
-    name of the tensor that is its top.
+    """Register what writes layers of type `kind`: a function of the graph, the layer, a list of its bottoms' tensors,
+    and the name of the tensor that is its top (or each top's name, one after another).
     """
 
     def register(emitter: Emitter) -> Emitter:
@@ -240,6 +241,13 @@ def _eltwise(graph: Graph, layer: Eltwise, bottoms: Sequence[str], top: str) -> 
 @emits(Concat)
 def _concat(graph: Graph, layer: Concat, bottoms: Sequence[str], top: str) -> None:
     graph.node("Concat", bottoms, top, layer.name, axis=layer.axis)
+
+
+@emits(Slice)
+def _slice(graph: Graph, layer: Slice, bottoms: Sequence[str], *tops: str) -> None:
+    shapes = graph.net.spec.shapes()
+    sizes = graph.constant(f"{layer.name}/sizes", [shapes[top][1] for top in layer.tops])
+    graph.nodes.append(helper.make_node("Split", [*bottoms, sizes], tops, name=layer.name, axis=layer.axis))
 
 
 @emits(Crop)

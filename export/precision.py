@@ -31,6 +31,7 @@ from reference.layers import (
     Pooling,
     ReLU,
     Scale,
+    Slice,
 )
 from reference.net import Net, NetSpec
 
@@ -60,7 +61,7 @@ def to_half(
 
 def ranges(net: Net, spec: NetSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The greatest magnitude of every top of `spec`, a part of the net, on these inputs (in inference)."""
-    tops = tuple(dict.fromkeys(layer.tops[0] for layer in spec.layers if not isinstance(layer, Input)))
+    tops = tuple(dict.fromkeys(top for layer in spec.layers if not isinstance(layer, Input) for top in layer.tops))
     training = net.training
     net.eval()
     with torch.inference_mode():
@@ -76,16 +77,16 @@ def exponents(spec: NetSpec, measured: Mapping[str, float]) -> dict[str, int]:
 
     Raises BadInput where a top that must stay as it is leaves float16, or one is not finite.
     """
-    group = {layer.tops[0]: {layer.tops[0]} for layer in spec.layers}
+    group = {top: {top} for layer in spec.layers for top in layer.tops}
     fixed = {*spec.inputs, *spec.outputs}
     for layer in spec.layers:
-        top = layer.tops[0]
         if _homogeneous(layer):
-            for bottom in layer.bottoms[: 1 if isinstance(layer, Crop) else None]:
-                joined = group[top] | group[bottom]
+            first, *others = (*layer.tops, *layer.bottoms[: 1 if isinstance(layer, Crop) else None])
+            for other in others:
+                joined = group[first] | group[other]
                 group.update(dict.fromkeys(joined, joined))
         elif not isinstance(layer, Input | WEIGHTED):
-            fixed |= {top, *layer.bottoms}
+            fixed |= {*layer.tops, *layer.bottoms}
     found = {}
     for top, alike in group.items():
         greatest = float(np.max([measured.get(each, 0.0) for each in alike]))
@@ -174,4 +175,4 @@ def _restored(graph: onnx.GraphProto, top: str, half: str, lower: int) -> list[o
 def _homogeneous(layer: Layer) -> bool:
     """Whether the top scales with the bottoms, all of which must then stand alike."""
     alike = isinstance(layer, Eltwise) and layer.operation != "PROD"
-    return alike or isinstance(layer, ReLU | Pooling | Dropout | Crop | Concat)
+    return alike or isinstance(layer, ReLU | Pooling | Dropout | Crop | Concat | Slice)

@@ -105,7 +105,7 @@ class LayerModule(nn.Module):
             # As in Caffe (net.cpp), a blob whose rate is 0 gets no gradient.
             self.register_parameter(name, nn.Parameter(blob, requires_grad=layer.param(index).lr_mult != 0))
 
-    def forward(self, *bottoms: Tensor) -> Tensor:
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         return self.layer.forward(self._parameters, *bottoms, training=self.training)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
@@ -177,7 +177,8 @@ class Net(nn.Module):
                 module = self.get_submodule(module_name(layer.name))
                 if copied:
                     live[layer.tops[0]] = live[layer.tops[0]].clone()
-                live[layer.tops[0]] = module(*[live[bottom] for bottom in layer.bottoms])
+                made = module(*[live[bottom] for bottom in layer.bottoms])
+                live.update(zip(layer.tops, made if isinstance(made, tuple) else (made,), strict=True))
             for top in dead:
                 del live[top]
         return {top: live[top] for top in tops}

@@ -117,7 +117,8 @@ def summarise(spec: NetSpec, size: Pair | None = None) -> Summary:
         if layer.blob_shapes(*(shapes[b] for b in layer.bottoms)) != _blobs(layer, declared):
             height, width = declared[spec.inputs[0]][2:]
             raise ValueError(f"{layer.name} is fully connected: {spec.name} takes images of {height}x{width} only")
-        groups.setdefault(layer.tops[0], []).append(layer)
+        for top in layer.tops:
+            groups.setdefault(top, []).append(layer)
     rows = tuple(_row(spec, top, layers, shapes, declared) for top, layers in groups.items())
     height, width = shapes[spec.inputs[0]][2:]
     return Summary(spec.name, (height, width), rows)

@@ -32,7 +32,7 @@ HARMLESS = {"engine", "stable_prod_grad"}
 # Sizes that Caffe spells once, once an axis, or as _h and _w.
 SIZES = {"kernel_size", "stride", "pad", "dilation"}
 # Further spellings, which the hook of the type reads.
-ALIASES = {"Concat": {"concat_dim"}, "SoftmaxWithLoss": {"normalize"}}
+ALIASES = {"Concat": {"concat_dim"}, "Slice": {"slice_dim"}, "SoftmaxWithLoss": {"normalize"}}
 # Below these Caffe stops; above MAXIMUM its int overflows.
 MINIMUM = {"num_output": 1, "group": 1, "kernel_size": 1, "stride": 1, "pad": 0, "dilation": 1, "local_size": 1}
 MAXIMUM = 2**31 - 1
@@ -198,10 +198,11 @@ def _read_crop(layer: pb.LayerParameter, values: dict[str, Any]) -> None:
 
 
 def _read_channels(layer: pb.LayerParameter, values: dict[str, Any]) -> None:
-    if layer.concat_param.HasField("concat_dim"):
-        if "axis" in values:
-            raise ValueError("concat_dim is an older name of axis; keep one of them")
-        values["axis"] = layer.concat_param.concat_dim
+    for options, older in ((layer.concat_param, "concat_dim"), (layer.slice_param, "slice_dim")):
+        if options.HasField(older):
+            if "axis" in values:
+                raise ValueError(f"{older} is an older name of axis; keep one of them")
+            values["axis"] = getattr(options, older)
     if values.get("axis", 1) != 1:
         raise ValueError("only axis: 1 (channels) is supported")
 
@@ -242,6 +243,7 @@ READ_HOOKS: dict[str, Hook] = {
     "Dropout": _read_dropout,
     "Crop": _read_crop,
     "Concat": _read_channels,
+    "Slice": _read_channels,
     "Softmax": _read_channels,
     "SoftmaxWithLoss": _read_loss,
 }

@@ -28,7 +28,7 @@ BOTTOMS = {"Crop": (2, 2), "SoftmaxWithLoss": (2, 2), "Eltwise": (2, math.inf), 
 # Types that also take blobs without height and width.
 FLAT = {
     *("ReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "Power", "Dropout"),
-    *("InnerProduct", "Eltwise", "Concat", "Softmax", "SoftmaxWithLoss"),
+    *("InnerProduct", "Eltwise", "Concat", "Slice", "Softmax", "SoftmaxWithLoss"),
 }
 # A text definition is some kilobytes long; ResNet-152's has 130. protobuf reads about one megabyte in a second.
 TEXT_LIMIT = 1 << 20
@@ -214,10 +214,11 @@ class _Reader:
         # A loss of the 2014 format may do without a top.
         tops = tuple(self.aliases.get(name, name) for name in message.top)
         tops = tops or ((message.name,) if message.type == "SoftmaxWithLoss" else ())
-        if len(tops) != 1:
+        if len(tops) != 1 and not (tops and message.type == "Slice"):
             raise ValueError(f"{len(tops)} tops are not supported; give it one")
-        if tops[0] != bottoms[0]:
-            self._make(tops[0])
+        if tops != bottoms[:1]:
+            for top in tops:
+                self._make(top)
         elif not cls.pointwise:
             raise ValueError("it cannot work in place; give its top a name of its own")
         self._check_training(message, bottoms)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from reference.layers.across import LRN, InnerProduct, Softmax, SoftmaxWithLoss
 from reference.layers.base import FILLERS, Filler, Input, Layer, Pair, Param, Shape, bilinear_kernel
-from reference.layers.joins import Concat, Crop, Eltwise
+from reference.layers.joins import Concat, Crop, Eltwise, Slice
 from reference.layers.pointwise import ELU, AbsVal, BatchNorm, Bias, Dropout, Power, PReLU, ReLU, Scale, Sigmoid, TanH
 from reference.layers.windows import Convolution, Deconvolution, Pooling, Window
 
@@ -35,6 +35,7 @@ TYPES: dict[str, type[Layer]] = {
         Bias,
         Eltwise,
         Concat,
+        Slice,
         Crop,
         InnerProduct,
         Softmax,
@@ -69,6 +70,7 @@ __all__ = [
     "Scale",
     "Shape",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "SoftmaxWithLoss",
     "TanH",

@@ -110,8 +110,10 @@ class Layer:
         """Shapes of the tops. Raises ValueError where the bottoms do not fit."""
         return (bottoms[0],)
 
-    def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
-        """The top, from the bottoms (tensors shaped as in Caffe) and the layer's blobs."""
+    def forward(
+        self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The top (or tops), from the bottoms (tensors shaped as in Caffe) and the layer's blobs."""
         raise NotImplementedError(f"{self.type} computes nothing")
 
     @property

@@ -1,4 +1,4 @@
-"""Layers that bring bottoms together, or cut one like another."""
+"""Layers that bring bottoms together, take one apart, or cut one like another."""
 
 from __future__ import annotations
 
@@ -59,6 +59,36 @@ class Concat(Layer):
 
     def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
         return torch.cat(bottoms, self.axis)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Layer):
+    """The channels of the bottom, shared out among several tops (slice_layer.cpp): each ends where the next one's
+    slice_point is, or all get the same number. Raises ValueError for points that do not suit the tops.
+    """
+
+    axis: int = 1
+    slice_point: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.slice_point and len(self.slice_point) != len(self.tops) - 1:
+            raise ValueError(f"{self.name}: {len(self.tops)} tops need {len(self.tops) - 1} slice_point")
+
+    def sizes(self, channels: int) -> tuple[int, ...]:
+        """How many of the channels each top gets."""
+        count = len(self.tops)
+        ends = self.slice_point or tuple(channels * i // count for i in range(1, count))
+        found = tuple(end - start for start, end in zip((0, *ends), (*ends, channels), strict=True))
+        if min(found) < 1 or (not self.slice_point and channels % count):
+            raise ValueError(f"{self.name}: {channels} channels do not divide so into {count} tops")
+        return found
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        images, channels, *rest = bottoms[0]
+        return tuple((images, size, *rest) for size in self.sizes(channels))
+
+    def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> tuple[Tensor, ...]:
+        return torch.split(bottoms[0], list(self.sizes(bottoms[0].shape[1])), self.axis)
 
 
 @dataclass(frozen=True, kw_only=True)

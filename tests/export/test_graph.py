@@ -42,6 +42,7 @@ from reference.layers import (
     ReLU,
     Scale,
     Sigmoid,
+    Slice,
     Softmax,
     SoftmaxWithLoss,
     TanH,
@@ -205,6 +206,10 @@ BLOCKS = {
     ],
     "concat": [ReLU(**ONE), Concat(name="both", bottoms=("data", "one", "data"), tops=("both",))],
     "concat in height": [ReLU(**ONE), Concat(name="both", bottoms=("data", "one"), tops=("both",), axis=2)],
+    "slice": [
+        Slice(name="cut", bottoms=("data",), tops=("a", "b", "c"), slice_point=(1, 3)),
+        ReLU(name="relu", bottoms=("b",), tops=("b",)),
+    ],
     "in place, twice": [
         Scale(**ONE),
         ReLU(name="relu", bottoms=("one",), tops=("one",), negative_slope=0.5),

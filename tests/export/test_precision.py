@@ -21,7 +21,7 @@ from fcn.images import preprocess, read_image
 from reference import NETS
 from reference.caffe import load_caffemodel
 from reference.data.voc import MEAN
-from reference.layers import LRN, Convolution, Input
+from reference.layers import LRN, Concat, Convolution, Input, Slice
 from reference.net import Net, NetSpec
 from runtime.segmenter import Segmenter
 from tests.export.nets import NAMES, blobs, compute, computed, narrow, session, small
@@ -116,6 +116,22 @@ def test_lrn_squares_in_float32() -> None:
     data = images(net, 1, 5, 6)
     expected = blobs(net, ["norm"], **data)["norm"]
     assert np.abs(compute(session(model), **data)["norm"] - expected).max() < HALF_TOLERANCE * np.abs(expected).max()
+
+
+def test_the_tops_of_a_slice_stand_alike() -> None:
+    first = Convolution(name="one", bottoms=("data",), tops=("one",), num_output=4, kernel_size=(1, 1))
+    cut = Slice(name="cut", bottoms=("one",), tops=("a", "b"))
+    both = Concat(name="both", bottoms=("b", "a"), tops=("both",))
+    last = Convolution(name="score", bottoms=("both",), tops=("score",), num_output=2, kernel_size=(1, 1))
+    net = small(first, cut, both, last)
+    with torch.no_grad():
+        net.get_parameter("one.weight").mul_(1e4)
+        net.get_parameter("score.weight").mul_(1e-4)
+    lower = exponents(net.spec, ranges(net, net.spec, data := images(net, 1, 9, 8)))
+    assert lower["one"] == lower["a"] == lower["b"] == lower["both"] > 5
+    expected = blobs(net, ["score"], **data)["score"]
+    difference = compute(session(to_half(net)), **data)["score"] - expected
+    assert np.abs(difference).max() < HALF_TOLERANCE * np.abs(expected).max()
 
 
 def test_what_float16_does_not_hold_is_refused() -> None:

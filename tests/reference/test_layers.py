@@ -29,6 +29,7 @@ from reference.layers import (
     Pooling,
     ReLU,
     Scale,
+    Slice,
     Softmax,
     SoftmaxWithLoss,
     Window,
@@ -332,6 +333,25 @@ def test_concat() -> None:
     agree(top[:, :3], a)
     agree(top[:, 3:], b)
     agree(compute(Concat(name="concat", axis=0), {}, a, a), np.concatenate([a, a]))
+
+
+@pytest.mark.parametrize(("points", "ends"), [((), (2, 4)), ((1, 5), (1, 5))])
+def test_slice(points: tuple[int, ...], ends: tuple[int, int]) -> None:
+    """slice_layer.cpp, Reshape: equal parts where there are no points."""
+    x = random(2, 6, 4, 5)
+    layer = Slice(name="slice", tops=("a", "b", "c"), slice_point=points)
+    tops = layer.forward({}, torch.from_numpy(x))
+    assert layer.top_shapes(x.shape) == tuple(tuple(top.shape) for top in tops)
+    for top, part in zip(tops, np.split(x, ends, axis=1), strict=True):
+        agree(top.numpy(), part)
+
+
+def test_slices_that_do_not_come_out() -> None:
+    with pytest.raises(ValueError, match="slice: 3 tops need 2 slice_point"):
+        Slice(name="slice", tops=("a", "b", "c"), slice_point=(1,))
+    for points, channels in (((), 7), ((2, 2), 6), ((4, 2), 6), ((2, 6), 6)):
+        with pytest.raises(ValueError, match=f"slice: {channels} channels do not divide so into 3 tops"):
+            Slice(name="slice", tops=("a", "b", "c"), slice_point=points).top_shapes((1, channels, 2, 2))
 
 
 @pytest.mark.parametrize(("offset", "place"), [((), (0, 0)), ((2,), (2, 2)), ((1, 3), (1, 3))])

@@ -135,6 +135,8 @@ layer { name: "power" type: "Power" bottom: "elu" top: "power" power_param { pow
 layer { name: "abs" type: "AbsVal" bottom: "power" top: "abs" }
 layer { name: "tanh" type: "TanH" bottom: "abs" top: "tanh" }
 layer { name: "sigmoid" type: "Sigmoid" bottom: "tanh" top: "sigmoid" }
+layer { name: "slice" type: "Slice" bottom: "sigmoid" top: "first" top: "rest" slice_param { slice_point: 1 } }
+layer { name: "concat" type: "Concat" bottom: "rest" bottom: "first" top: "turned" }
 """
 
 
