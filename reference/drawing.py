@@ -149,7 +149,7 @@ def _classifier(spec: NetSpec, width: int) -> Panel | None:
     """The panel of the image with little padding: which part of it the scores do not reach. None where they do."""
     plain = as_classifier(spec)
     pad = next(layer.pad[AXIS] for layer in plain.layers if isinstance(layer, Window))
-    title = f"The image padded by {pad}, as the classifier was trained:"
+    title = f"The image padded by {pad}, half of the first kernel:"
     least = f"an image below {smallest(plain)} pixels gets none at all."
     try:
         found = strips(plain, width)

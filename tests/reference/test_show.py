@@ -102,7 +102,7 @@ def texts(figure: Figure) -> list[str]:
 def test_fcn32s_is_explained() -> None:
     """The numbers that people ask about, each where it comes from."""
     written = "\n".join(texts(draw(reference.NETS["voc-fcn32s"](), 224)))
-    assert "padded by 1, as the classifier was trained: the upsampled scores begin 80 pixels inside" in written
+    assert "padded by 1, half of the first kernel: the upsampled scores begin 80 pixels inside" in written
     assert "an image below 193 pixels gets none at all" in written
     assert "padded by 100: the upsampled scores begin 19 pixels outside of it.\nCropped by 19" in written
     assert "every image from 1x1 pixels up" in written
