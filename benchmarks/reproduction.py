@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.add_argument("--data", type=Path, help="folder of the data sets, for the deployed files of released weights")
     args.add_argument("--device", default="auto", help="PyTorch's device: auto, cpu, cuda ...")
     options = args.parse_args(argv)
-    results = read_json(existing(options.results, hint=MAKER))
+    results = read_json(options.results, MAKER)
     try:
         rows = results["rows"]
         backends = [line for row in rows for line in deployed(row, options)] if results["released"] else []
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results["title"],
             page.header(results["title"], lead(results)),
             warnings(results),
-            page.section("The paper's table beside ours", beside(rows), *notes(rows)),
+            page.section("The paper's table beside ours", beside(results), *notes(rows)),
             through_backends(backends),
             curves(rows),
             by_class(rows),
@@ -79,29 +79,42 @@ def warnings(results: Mapping[str, Any]) -> str:
     return "".join(page.paragraph(text, "bad") for text in said)
 
 
-def beside(rows: Sequence[Row]) -> str:
-    """A line for each net and source: ours, what was published, and the difference."""
-    geometric = any("geometric" in row["ours"] for row in rows)
-    keys = (*METRICS, *(["geometric"] if geometric else []))
+def beside(results: Mapping[str, Any]) -> str:
+    """A line for each net and source: ours, and below it what was published and the difference."""
+    rows = results["rows"]
+    digits = 4 if results["released"] else 2  # the re-evaluation of the authors' weights has four
+    keys = (*METRICS, *(["geometric"] if any("geometric" in row["ours"] for row in rows) else []))
     body: list[list[str | tuple[str, str]]] = []
     for row in rows:
         for of in row["published"] or [NOTHING]:
-            cells = [cell(row["ours"].get(key), of["figures"].get(key), of["difference"].get(key)) for key in keys]
-            source = of["source"] if of["certain"] else (of["source"], "unconfirmed")
+            source = of["source"] if of["certain"] else f"{of['source']}: unconfirmed"
+            cells = [cell(row["ours"].get(key), of["figures"].get(key), digits) for key in keys]
             best = "" if row["best_mean_iu"] is None else f"{row['best_mean_iu']:.2f}"
-            body.append([row["recipe"], *cells, best, source])
-    heads = (*HEADS, *(["geometric pixel acc."] if geometric else []))
-    return page.table((rows[0]["data"], *heads, "best mean IU of the run", "published in"), body)
+            body.append([(row["recipe"], source), *cells, best])
+    heads = (*HEADS, *(["geometric pixel acc."] if len(keys) > len(HEADS) else []))
+    return page.table((rows[0]["data"], *heads, "best mean IU while training"), body)
 
 
-def cell(ours: float | None, theirs: float | None, difference: float | None) -> str | tuple[str, str]:
-    shown = "" if ours is None else f"{ours:.2f}"
-    return shown if theirs is None else (shown, f"{theirs:.4g}, {difference:+.2f}")
+def cell(ours: float | None, theirs: float | None, digits: int) -> str | tuple[str, str]:
+    shown = "" if ours is None else f"{ours:.{digits}f}"
+    return shown if ours is None or theirs is None else (shown, f"{theirs:.{digits}f}, {ours - theirs:+.{digits}f}")
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    told = [page.paragraph("Small print: what was published, and how much ours is above it.", "soft")]
-    return told + [page.paragraph(f"{row['recipe']}: {row['note']}.", "soft") for row in rows if row["note"]]
+    """What the small print is, the nets' sizes, and what is our reading or choice, once for all that it holds of."""
+    body = []
+    for row in rows:
+        of = row["size"]
+        sides = ("" if of[key] is None else f"{max(of[key]):g}" for key in ("total_stride", "receptive_field"))
+        body.append([row["recipe"], f"{of['parameters'] / 1e6:.1f} M", *sides])
+    told = [
+        page.paragraph("Small print: what was published, and how much ours is above it.", "soft"),
+        page.table(("", "parameters without deconvolutions", "largest stride", "receptive field"), body),
+    ]
+    for note in dict.fromkeys(row["note"] for row in rows if row["note"]):
+        names = ", ".join(row["recipe"] for row in rows if row["note"] == note)
+        told.append(page.paragraph(f"{names}: {note}.", "soft"))
+    return told
 
 
 # --- the deployed files -------------------------------------------------------------------------------------------
@@ -194,10 +207,13 @@ def pictures(rows: Sequence[Row]) -> str:
             with Image.open(existing(path, hint=MAKER)) as image:
                 width, height = image.size
             shown.append(page.image(path.read_bytes(), "png", f"{path.parent.parent.name} {path.stem}", width, height))
+    names = next(iter(rows[0]["tasks"].values()))["iu"]
+    colours = [(name, (r, g, b)) for name, (r, g, b) in zip(names, rows[0]["palette"], strict=True)]
     return page.section(
         "What it sees",
         page.paragraph("Images evenly spread over the split, in its order: nobody chose them."),
         page.shots(("image", "truth", *(row["recipe"] for row in rows)), shown),
+        page.legend(colours),
     )
 
 

@@ -35,6 +35,7 @@ def assess(recipe: Recipe, folder: Path, root: Path | None, split: str, device: 
     told = {"weights_sha256": sha256(weights), "data": f"{data.name} {split}", "images": len(data)}
     path = folder / EVALUATION
     if not path.exists() or any(read_json(path).get(key) != value for key, value in told.items()):
+        print(f"scoring {recipe.name} on {told['data']} ...", flush=True)
         saved = checkpoint.load(weights)
         data.mean = saved.about.mean
         shown = dict.fromkeys(round(i * (len(data) - 1) / (PICTURES - 1)) for i in range(PICTURES))
@@ -50,7 +51,14 @@ def assess(recipe: Recipe, folder: Path, root: Path | None, split: str, device: 
             for task, of_task in found["tasks"].items()
         }
         about = {"iteration": saved.about.iteration, "provenance": saved.about.provenance}
-        write_json(path, record(recipe=recipe.name, **told, **about, pictures=list(shown), tasks=tasks))
+        drawn = {"pictures": list(shown), "palette": data.palette.tolist()}
+        summary = saved.net.summary()
+        coarsest = asdict(summary.coarsest) if summary.coarsest else {}
+        about["size"] = {
+            "parameters": summary.without_deconvolution,
+            **{key: coarsest.get(key) for key in ("total_stride", "receptive_field")},
+        }
+        write_json(path, record(recipe=recipe.name, **told, **about, **drawn, tasks=tasks))
     row = read_json(path)
     curve = [line["mean_iu"] for line in read_table(folder / SCORES)]
     result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}

@@ -142,7 +142,9 @@ def train_stage(
             return solver.iteration % recipe.evaluate_every == 0 or solver.iteration == recipe.iterations
 
         per_step = recipe.solver.iter_size
-        task = next(iter(data.tasks))  # whose labelled pixels the loss is also divided by
+        task = next(iter(data.tasks))  # whose labelled pixels the loss is also divided by, where it is their sum
+        losses = [layer for layer in net.spec.layers if isinstance(layer, SoftmaxWithLoss)]
+        summed = all(layer.normalization in ("batch_size", "none") for layer in losses)
         passes = Passes(data, recipe.batch, recipe.iterations * per_step, seed)
         bar = tqdm(total=recipe.iterations, initial=solver.iteration, desc=recipe.name, disable=None, unit="it")
         with bar, closing(load(passes, solver.iteration * per_step, workers, device)) as batches:
@@ -160,7 +162,7 @@ def train_stage(
                 progress.window += [(loss, (labels[task] != data.void).sum()) for loss, labels in seen]
                 bar.update()
                 if solver.iteration % DISPLAY == 0 or milestone():
-                    mean, per_pixel = _mean_losses(progress.window, recipe, solver.iteration)
+                    mean, per_pixel = _mean_losses(progress.window, recipe, solver.iteration, summed)
                     progress.window.clear()
                     log.add(solver.iteration, loss=mean, loss_per_pixel=per_pixel, rate=rate)
                     bar.set_postfix(loss=f"{per_pixel:.3f}/px")
@@ -311,15 +313,19 @@ def describe(recipe: Recipe, data: Dataset, iteration: int, provenance: dict[str
     )
 
 
-def _mean_losses(window: Sequence[tuple[Any, Any]], recipe: Recipe, iteration: int) -> tuple[float, float]:
-    """Mean loss of a pass, and loss per labelled pixel, over the passes since the last line of the log."""
+def _mean_losses(
+    window: Sequence[tuple[Any, Any]], recipe: Recipe, iteration: int, summed: bool
+) -> tuple[float, float]:
+    """Mean loss of a pass, and loss per labelled pixel, over the passes since the last line of the log.
+
+    summed: whether the loss is a sum over pixels, and no mean already.
+    """
     total = sum(float(loss) for loss, _ in window)
     if not math.isfinite(total):
         raise BadInput(f"{recipe.name}: the loss is no longer a number at iteration {iteration}; lower base_lr")
     mean = total / len(window)
     pixels = sum(int(valid) for _, valid in window) / len(window)
-    # The classifier's loss is a mean already.
-    return mean, mean if recipe.batch > 1 else mean / max(pixels, 1)
+    return mean, mean / max(pixels, 1) if summed else mean
 
 
 def with_iterations(recipe: Recipe, iterations: int | None) -> Recipe:

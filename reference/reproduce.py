@@ -66,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if failed := train.main(words(recipe, starts[recipe.name], options)):
                 return failed
             folders[recipe.name] = options.out / recipe.name
-    rows = []
-    for recipe in recipes:
-        if recipe.name in folders:
-            print(f"scoring {recipe.name} ...", flush=True)
-            rows.append(assess(recipe, folders[recipe.name], options.data, group.split or recipe.val_split, device))
+    rows = [
+        assess(recipe, folders[recipe.name], options.data, group.split or recipe.val_split, device)
+        for recipe in recipes
+        if recipe.name in folders
+    ]
     figures = record(
         group=group.name,
         title=group.title,

@@ -194,6 +194,8 @@ def test_recipes_train_on_files(name: str, data: Path, tmp_path: Path) -> None:
     words = ["--staged", "--narrow", "--data", str(data), "--out", str(tmp_path), "--iterations", "2", "--workers", "0"]
     assert train.main([name, *words]) == 0
     assert [p.name for p in sorted(tmp_path.iterdir())] == sorted(recipe.name for recipe in stages(name))
+    (line,) = read_table(tmp_path / name / "log.csv")
+    assert (line["loss"] == line["loss_per_pixel"]) == name.startswith("cvpr") and line["loss_per_pixel"] < 10
     (row,) = read_table(tmp_path / name / "scores.csv")
     assert 0 <= row["mean_iu"] <= 1 and ("geo_pixel_accuracy" in row) == name.startswith("siftflow")
     if name == "nyud-fcn32s-color-hha":

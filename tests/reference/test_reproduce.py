@@ -113,7 +113,7 @@ def test_a_group_runs_from_files_to_report(siftflow: Path) -> None:
     ours, (cvpr,) = results["rows"][1]["ours"], results["rows"][1]["published"]
     assert ours["geometric"] == 100 * results["rows"][1]["tasks"]["geo"]["pixel_accuracy"]
     assert cvpr["difference"]["geometric"] == pytest.approx(ours["geometric"] - 94.3)
-    assert f"94.3, {cvpr['difference']['geometric']:+.2f}" in page
+    assert f"94.30, {cvpr['difference']['geometric']:+.2f}" in page
     assert page.count("<img ") == len(results["rows"][0]["pictures"]) * 5
 
 
@@ -171,7 +171,7 @@ def test_released_weights_go_through_every_backend(tmp_path: Path) -> None:
     assert found["differ"] <= 1  # noise on a random net has a tie now and then
     page = (out / "released-voc.html").read_text()
     assert "released weights, scored here" in page and "Through every backend" in page
-    assert f"{100 * found['onnx']['mean_iu']:.4f}" in page
+    assert f"{100 * found['onnx']['mean_iu']:.4f}" in page and "63.6261, " in page
 
 
 def test_differences_are_ours_minus_theirs() -> None:
