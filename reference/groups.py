@@ -86,9 +86,10 @@ def chain(recipes: Sequence[Recipe]) -> list[Recipe]:
     return list(found.values())
 
 
-def data_of(recipes: Sequence[Recipe]) -> list[str]:
-    """The data sets, as `fcn data` calls them."""
-    return list(dict.fromkeys(home(name) for recipe in recipes for name in (recipe.data, recipe.val_data) if name))
+def data_of(recipes: Sequence[Recipe], training: bool = True) -> list[str]:
+    """The data sets, as `fcn data` calls them, to train on and to score on, or to score on alone."""
+    names = [(recipe.data if training else "", recipe.val_data or recipe.data) for recipe in recipes]
+    return list(dict.fromkeys(home(name) for pair in names for name in pair if name))
 
 
 def pretrained_of(recipe: Recipe) -> str:

@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.iterations is not None and options.iterations < 1:
         raise BadInput(f"--iterations {options.iterations}: at least 1")
+    if options.released and (options.narrow or options.iterations):
+        raise BadInput(f"--released {options.released}: trains nothing; leave --narrow and --iterations out")
     group = GROUPS[options.group]
     recipes = group.chosen(options.only)
     if options.narrow:
@@ -51,25 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not recipes:
         raise BadInput(f"{group.name}: no net of VGG-16 among them; leave --narrow out")
+    hint = f"give the folder that holds the data sets with --data; {group.name} --dry-run says what to get"
     if options.data is None:
-        raise BadInput(f"give the folder that holds the data sets with --data; {group.name} --dry-run says what to get")
+        raise BadInput(hint)
+    existing(options.data, "folder", hint)
     device = pick_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    check_data(data_of(recipes), options)
-    name = f"released-{group.name}" if options.released else group.name
+    name, folders = group.name, {recipe.name: options.out / recipe.name for recipe in recipes}
     if options.released:
-        folders = {recipe.name: adopt_released(recipe, options) for recipe in released_of(recipes, options.released)}
+        name, recipes = f"released-{group.name}", released_of(recipes, options.released)
+        check_data(data_of(recipes, training=False), options)
+        folders = {recipe.name: adopt_released(recipe, options) for recipe in recipes}
     else:
         starts = {recipe.name: weights_for(recipe, options) for recipe in recipes}  # all of them, before hours pass
-        folders = {}
+        check_data(data_of(recipes), options)
         for recipe in recipes:
             if failed := train.main(words(recipe, starts[recipe.name], options)):
                 return failed
-            folders[recipe.name] = options.out / recipe.name
     rows = [
         assess(recipe, folders[recipe.name], options.data, group.split or recipe.val_split, device)
         for recipe in recipes
-        if recipe.name in folders
     ]
     figures = record(
         group=group.name,
@@ -189,7 +191,7 @@ def adopt_released(recipe: Recipe, options: Namespace) -> Path:
     report, _ = start_from(net, path, recipe.name)
     if lacking := [key for key in report.missing if not key.startswith("upscore")]:
         raise BadInput(f"{path}: lacks {lacking[0]} of {recipe.name}; fetch it again")
-    data = open_data(recipe.data, options.data, recipe.train_split)
+    data = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
     checkpoint.save(folder / WEIGHTS, net, describe(recipe, data, recipe.iterations, provenance))
     return folder
 
@@ -201,7 +203,7 @@ def plan(group: Group, recipes: Sequence[Recipe], options: Namespace) -> str:
     """What to get, where to put it, and what it will cost, as text."""
     root = options.data or Path("data")
     lines = [f"{group.name}: {group.title}", "", f"data, below {root}:"]
-    for name in data_of(recipes):
+    for name in data_of(recipes, training=not options.released):
         there = False
         with suppress(BadInput):
             there = places.place(name, root).exists()

@@ -70,6 +70,7 @@ def test_hours_rest_on_the_papers_forward_times() -> None:
             "VGG_ILSVRC_16_layers.caffemodel: no such file; python reference/prepare.py",
         ),
         (["siftflow", "--data", "DATA", "--only", "voc-fcn32s"], "--only voc-fcn32s: siftflow has siftflow-fcn32s"),
+        (["siftflow", "--data", "DATA", "--released", "DATA", "--narrow"], "leave --narrow and --iterations out"),
         (["siftflow", "--data", "DATA", "--iterations", "0"], "--iterations 0: at least 1"),
         (["siftflow", "--data", "DATA", "--released", "DATA"], "does not hold any of siftflow-fcn32s-heavy.caffemodel"),
         (["cvpr-table1", "--data", "DATA", "--narrow", "--only", "cvpr-alexnet"], "leave --narrow out"),
@@ -149,8 +150,7 @@ def test_released_weights_go_through_every_backend(tmp_path: Path) -> None:
     """A caffemodel under the authors' name, through PyTorch and ONNX Runtime: one table, equal figures."""
     root = tmp_path / "data"
     lists = folders.voc(root / "VOC2011") / "ImageSets" / "Segmentation"
-    shutil.copy(lists / "val.txt", lists / "seg11valid.txt")
-    folders.sbd(root / "sbd")
+    shutil.copy(lists / "val.txt", lists / "seg11valid.txt")  # no SBD: it is there to train on
     recipe = replace(RECIPES["voc-fcn32s"], options={"width": 1 / 16})
     torch.manual_seed(0)
     net = build("voc-fcn32s", **recipe.options)
