@@ -186,6 +186,18 @@ def test_random_weights_are_seeded_and_loud(
     assert "seed 7" in Metadata.from_properties(properties(Path("out/voc-fcn32s.onnx"))).provenance["recipe"]
 
 
+@pytest.mark.parametrize("name", ["nyud-fcn32s-color-hha", "siftflow-fcn16s", "voc-fcn-googlenet"])
+def test_nets_of_two_images_two_tasks_and_another_trunk(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command verifies them all; only a net of one image and one task says how to run it."""
+    path = tmp_path / "model.onnx"
+    assert main(["--random", name, "--width", "0.03125", "--io", "labels", "-o", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "agrees with PyTorch at 1x1, 2 of 37x53" in said
+    assert bool(properties(path)) is (name == "voc-fcn-googlenet") is (f"note: {name} does not make" not in said)
+
+
 def test_without_arguments_the_latest_run_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
