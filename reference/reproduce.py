@@ -218,9 +218,13 @@ def plan(group: Group, recipes: Sequence[Recipe], options: Namespace) -> str:
             lines += got(name, SOURCES[name], root, there)
     if lines[-1].startswith("weights"):
         lines.append("  none: what these nets start from is committed")
-    if not options.released:
-        lines += costs([with_iterations(stage, options.iterations) for stage in chain(recipes)], options)
-    return "\n".join([*lines, "", f"then: python reference/reproduce.py {group.name} --data {root}"])
+    then = f"then: python reference/reproduce.py {group.name} --data {root}"
+    if options.released:
+        then += f" --released {options.released}"
+    else:
+        stages = [with_iterations(stage, options.iterations) for stage in chain(recipes)]
+        lines += costs([narrow(stage) for stage in stages] if options.narrow else stages, options)
+    return "\n".join([*lines, "", f"{then}{' --narrow' if options.narrow else ''}"])
 
 
 def costs(stages: Sequence[Recipe], options: Namespace) -> list[str]:

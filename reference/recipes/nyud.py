@@ -7,31 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from reference.recipes.recipe import Figures, Recipe, Solver
+from reference.recipes.recipe import Figures, Recipe, online
 from reference.recipes.voc import PAMI
 
 CVPR = "CVPR 2015, table 4 (another training: see recipes/cvpr.py)"
 
 
-def _recipe(
-    kind: str,
-    base_lr: float,
-    pami: tuple[float, ...],
-    cvpr: tuple[float, ...],
-    **more: Any,
-) -> Recipe:
-    return Recipe(
-        name=f"nyud-fcn32s-{kind}",
-        net=f"nyud-fcn32s-{kind}",
-        data=f"nyud-{kind}",
-        train_split="trainval",
-        val_split="test",
-        solver=Solver(base_lr),
-        iterations=100_000,
-        evaluate_every=2000,
-        published=(Figures(PAMI, *pami, certain=False), Figures(CVPR, *cvpr)),
-        **more,
-    )
+def _recipe(kind: str, base_lr: float, pami: tuple[float, ...], cvpr: tuple[float, ...], **more: Any) -> Recipe:
+    published = (Figures(PAMI, *pami, certain=False), Figures(CVPR, *cvpr))
+    name, splits = f"nyud-fcn32s-{kind}", ("trainval", "test")
+    return online(name, f"nyud-{kind}", splits, base_lr, 100_000, 2000, published=published, **more)
 
 
 RECIPES = (

@@ -5,23 +5,14 @@ The authors' pascalcontext-fcn* folders; iterations as their solve.py ran them, 
 
 from __future__ import annotations
 
-from reference.recipes.recipe import Figures, Recipe, Solver
+from reference.recipes.recipe import Figures, Recipe, online
 from reference.recipes.voc import PAMI
 
 
 def _recipe(stride: int, start: str, base_lr: float, *figures: float) -> Recipe:
-    return Recipe(
-        name=f"pascalcontext-fcn{stride}s",
-        net=f"pascalcontext-fcn{stride}s",
-        data="pascalcontext",
-        train_split="train",
-        val_split="val",
-        solver=Solver(base_lr),
-        iterations=400_000,
-        evaluate_every=8000,
-        start=start,
-        published=(Figures(PAMI, *figures, certain=False),),
-    )
+    name, published = f"pascalcontext-fcn{stride}s", (Figures(PAMI, *figures, certain=False),)
+    splits = ("train", "val")
+    return online(name, "pascalcontext", splits, base_lr, 400_000, 8000, start=start, published=published)
 
 
 RECIPES = (

@@ -92,3 +92,13 @@ class Recipe:
     def command(self) -> str:
         """What to type."""
         return f"python reference/train.py {self.name} --staged"
+
+
+def online(
+    name: str, data: str, splits: tuple[str, str], base_lr: float, iterations: int, every: int, **more: Any
+) -> Recipe:
+    """As the authors train all nets but FCN-AlexNet: an image an iteration at momentum 0.99, the loss a sum.
+
+    The net bears the recipe's name. splits: to train and to score on. every: iterations between two evaluations.
+    """
+    return Recipe(name, name, data, *splits, Solver(base_lr), iterations, evaluate_every=every, **more)

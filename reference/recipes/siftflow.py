@@ -6,23 +6,13 @@ Trained on the 2,486 images of trainval, scored on the 200 of test; iterations a
 
 from __future__ import annotations
 
-from reference.recipes.recipe import Figures, Recipe, Solver
+from reference.recipes.recipe import Figures, Recipe, online
 from reference.recipes.voc import PAMI
 
 
 def _recipe(stride: int, start: str, base_lr: float, *published: Figures) -> Recipe:
-    return Recipe(
-        name=f"siftflow-fcn{stride}s",
-        net=f"siftflow-fcn{stride}s",
-        data="siftflow",
-        train_split="trainval",
-        val_split="test",
-        solver=Solver(base_lr),
-        iterations=100_000,
-        evaluate_every=2000,
-        start=start,
-        published=published,
-    )
+    name, splits = f"siftflow-fcn{stride}s", ("trainval", "test")
+    return online(name, "siftflow", splits, base_lr, 100_000, 2000, start=start, published=published)
 
 
 RECIPES = (
