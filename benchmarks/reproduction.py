@@ -20,6 +20,7 @@ from benchmarks.sections import HEADS, percent
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, existing, read_json, write_json
 from reference import checkpoint
+from reference.assess import kept
 from reference.data import INPUT
 from reference.engine import METRICS
 from reference.progress import LOG, SCORES, read_table
@@ -136,7 +137,7 @@ def deployed(row: Row, options: Any) -> list[dict[str, Any]]:
         print(f"{export_onnx(saved.net, models[0], saved.about)}", flush=True)
     recipe = find(row["recipe"])
     data = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
-    known = read_json(folder / BACKENDS) if (folder / BACKENDS).exists() else {}
+    known = kept(folder / BACKENDS)
     ours = weights_sha256(saved.net)
     found = []
     for model in (path for path in models if path.exists()):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fcn.cli import BadInput
 from fcn.files import read_json, sha256, write_json
 from fcn.images import colour, write_image
 from fcn.record import record
@@ -21,7 +22,7 @@ from reference.progress import RESULT, SCORES, read_table
 from reference.recipes import Recipe
 from reference.runs import WEIGHTS, open_data
 
-EVALUATION = "evaluation.json"
+EVALUATION, FORMAT = "evaluation.json", 1
 PICTURES = 4  # evenly spread over the split: nobody chose them
 
 
@@ -32,9 +33,10 @@ def assess(recipe: Recipe, folder: Path, root: Path | None, split: str, device: 
     """
     weights = folder / WEIGHTS
     data = open_data(recipe.val_data or recipe.data, root, split)
-    told = {"weights_sha256": sha256(weights), "data": f"{data.name} {split}", "images": len(data)}
+    told = {"format": FORMAT, "weights_sha256": sha256(weights), "data": f"{data.name} {split}", "images": len(data)}
     path = folder / EVALUATION
-    if not path.exists() or any(read_json(path).get(key) != value for key, value in told.items()):
+    before = kept(path)
+    if any(before.get(key) != value for key, value in told.items()):
         print(f"scoring {recipe.name} on {told['data']} ...", flush=True)
         saved = checkpoint.load(weights)
         data.mean = saved.about.mean
@@ -61,7 +63,7 @@ def assess(recipe: Recipe, folder: Path, root: Path | None, split: str, device: 
         write_json(path, record(recipe=recipe.name, **told, **about, **drawn, tasks=tasks))
     row = read_json(path)
     curve = [line["mean_iu"] for line in read_table(folder / SCORES)]
-    result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    result = kept(folder / RESULT)
     return {
         **row,
         "folder": str(folder),
@@ -73,6 +75,16 @@ def assess(recipe: Recipe, folder: Path, root: Path | None, split: str, device: 
         "published": compare(recipe, ours),
         "note": recipe.note,
     }
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """What was measured before, or nothing. Raises BadInput for a damaged file."""
+    if not path.exists():
+        return {}
+    found = read_json(path, mend := "remove it, and give the command again")
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: not a measurement; {mend}")
+    return found
 
 
 def in_percent(tasks: Mapping[str, Any]) -> dict[str, float]:

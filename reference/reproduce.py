@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fcn.cli import BadInput, command, parser
-from fcn.files import existing, read_json, sha256, write_json
+from fcn.files import existing, sha256, write_json
 from fcn.record import ROOT, record
 from reference import checkpoint, cost, train
-from reference.assess import assess
+from reference.assess import assess, kept
 from reference.data import places
 from reference.data.sources import DATA, PRETRAINED, RELEASED, SOURCES, Source, matches
 from reference.engine import WORKERS, describe, with_iterations
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         narrow=options.narrow,
         shortened=options.iterations,
         seed=options.seed,
-        checked=read_json(options.out / CHECKED),
+        checked=kept(options.out / CHECKED),
         rows=rows,
     )
     path = options.out / f"{name}.json"
@@ -122,7 +122,7 @@ def is_vgg16(recipe: Recipe) -> bool:
 def check_data(names: Sequence[str], options: Namespace) -> None:
     """Open every file of the data sets, once: OUT/checked.json remembers. Raises BadInput for what is wrong."""
     path = options.out / CHECKED
-    checked = read_json(path) if path.exists() else {}
+    checked = kept(path)
     for name in names:
         folder = str(places.place(name, options.data).resolve())
         if checked.get(name, {}).get("folder") != folder:

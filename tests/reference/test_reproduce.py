@@ -138,8 +138,14 @@ def test_scored_by_the_authors_protocol(siftflow: Path, data: Path) -> None:
 
 
 def test_given_again_it_repeats_nothing(siftflow: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lost = siftflow / "siftflow-fcn8s" / "evaluation.json"
+    lost, damaged = (siftflow / f"siftflow-fcn{stride}" / "evaluation.json" for stride in ("8s", "16s"))
     lost.unlink()
+    whole = damaged.read_bytes()
+    for content in (whole[:40], b"[1]"):
+        damaged.write_bytes(content)
+        assert reproduce.main(words("siftflow", data, siftflow, "--narrow", "--iterations", "2")) == 2
+        assert "remove it, and give the command again" in capsys.readouterr().err
+    damaged.write_bytes(whole)
     before = {path: path.stat().st_mtime_ns for path in siftflow.glob("siftflow-fcn*s/*.*")}
     assert reproduce.main(words("siftflow", data, siftflow, "--narrow", "--iterations", "2")) == 0
     assert capsys.readouterr().out.count("done already") == 1 + 2 + 3
