@@ -10,7 +10,7 @@ from typing import Any
 from reference.recipes.recipe import Figures, Recipe, online
 from reference.recipes.voc import PAMI
 
-CVPR = "CVPR 2015, table 4 (another training: see recipes/cvpr.py)"
+CVPR = "CVPR 2015, table 4: another training"
 
 
 def _recipe(kind: str, base_lr: float, pami: tuple[float, ...], cvpr: tuple[float, ...], **more: Any) -> Recipe:
@@ -34,6 +34,6 @@ RECIPES = (
         (64.3, 44.9, 32.8, 48.0),
         branches={"color": "nyud-fcn32s-color", "hha": "nyud-fcn32s-hha"},
         note="starts from both nets after 100,000 iterations; the authors' started from snapshots of 28,000 (colour) "
-        "and 60,000 (HHA), chosen by test",
+        "and 60,000 (HHA)",
     ),
 )

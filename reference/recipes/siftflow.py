@@ -19,7 +19,7 @@ RECIPES = (
     _recipe(32, "vgg16", 1e-10),
     _recipe(
         *(16, "siftflow-fcn32s", 1e-12),
-        Figures("CVPR 2015, table 5 (another training: see recipes/cvpr.py)", 85.2, 51.7, 39.5, 76.1, 94.3),
+        Figures("CVPR 2015, table 5: another training", 85.2, 51.7, 39.5, 76.1, 94.3),
     ),
     _recipe(8, "siftflow-fcn16s", 1e-12, Figures(PAMI, 85.9, 53.9, 41.2, 77.2, 94.6, certain=False)),
 )

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from fcn.cli import BadInput
-from reference import NETS, build, checkpoint, save_caffemodel, train
+from fcn.record import ROOT
+from reference import NETS, build, checkpoint, cost, save_caffemodel, train
 from reference.coordinates import crop_offset
 from reference.data.places import PLACES
 from reference.data.sources import PRETRAINED
 from reference.layers import Crop, Deconvolution, Param, SoftmaxWithLoss
 from reference.net import Net
 from reference.progress import read_table, settings_of
-from reference.recipes import RECIPES, narrow, stages
+from reference.recipes import RECIPES, Figures, Recipe, narrow, stages
 from reference.runs import net_of, start_from
 from reference.surgery import transplant
 from tests.reference import folders
@@ -159,6 +160,29 @@ def test_early_fusion_starts_depth_with_the_mean_of_the_colours(tmp_path: Path) 
     save_caffemodel(net, tmp_path / "wide.caffemodel")
     start_from(net, tmp_path / "wide.caffemodel", "vgg16", widened=recipe.widened)
     assert bool((net.get_parameter("conv1_1_bgrd.weight")[:, 3] == 7).all())
+
+
+def row(recipe: Recipe) -> str:
+    """A recipe's line in docs/recipes.md."""
+    solver, (first, *_) = recipe.solver, (*recipe.published, Figures(""))
+    start = ", ".join(f"`{start}`" for start in recipe.starts.values())
+    known = first.mean_iu is not None
+    figure = f"{first.mean_iu:g} ({first.source})" if known else "none"
+    cells = (
+        f"`{recipe.name}`",
+        start,
+        f"{recipe.data} {recipe.train_split}; {recipe.val_data or recipe.data} {recipe.val_split}",
+        f"{solver.base_lr:g}, {solver.momentum:g}, {solver.iter_size}",
+        f"{recipe.iterations:,}",
+        f"{cost.hours(recipe):.0f}",
+        figure,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("name", [*AUTHORS, "voc-fcn-googlenet", *PAPERS])
+def test_the_page_of_recipes_is_of_these_recipes(name: str) -> None:
+    assert row(RECIPES[name]) in (ROOT / "docs" / "recipes.md").read_text().splitlines()
 
 
 # --- every kind of data, from files to figures ------------------------------------------------------------------
