@@ -24,6 +24,7 @@ from benchmarks.causes import Cause, explain, makers
 from benchmarks.definition import differences
 from benchmarks.model import Model, exposed, open_model
 from benchmarks.subject import scenes
+from export.border import ELIDE, KEEP, whole_tops
 from export.to_onnx import plain_about, write_model
 from export.verify import HALF_TOLERANCE, TOLERANCE, difference_of, sizes, tied
 from fcn.cli import BadInput, command, parser
@@ -93,6 +94,7 @@ def prove(model: Model, folder: Path) -> dict[str, Any]:
         net=name,
         io=metadata.io,
         precision="fp16" if model.half else "fp32",
+        border=metadata.provenance.get("border", KEEP),
         weights_sha256=metadata.weights_sha256,
         weights_unchanged=model.unchanged,
         authors_net=name in NETS,
@@ -124,9 +126,11 @@ def _records(model: Model, name: str, folder: Path, tolerance: float) -> Iterato
     net.load_state_dict(net.state_dict() | synthetic.weights(net, seed), assign=True)
     net.requires_grad_(False)
     path = folder / f"{name}-of-the-records.onnx"
-    tops = [top for top in dict.fromkeys(top for x in net.spec.deploy().layers for top in x.tops) if top != "data"]
+    spec, border = net.spec.deploy(), model.backend.metadata.provenance.get("border", KEEP)
+    computed = whole_tops(spec) if border == ELIDE else dict.fromkeys(top for x in spec.layers for top in x.tops)
+    tops = [top for top in computed if top not in spec.inputs]
     about = plain_about(net, "the records' recipe", MEAN)
-    write_model(net, path, about, expose=tops, precision="fp16" if model.half else "fp32")
+    write_model(net, path, about, expose=tops, precision="fp16" if model.half else "fp32", border=border)
     backend = model.open(path, [(1, 3, *_size(stem)) for stem in stems])
     try:
         for stem in tqdm(stems, "records of Caffe", leave=False, disable=None):
@@ -290,7 +294,8 @@ def _number(value: float) -> float | str:
 def report(certificate: Mapping[str, Any]) -> str:
     """The certificate as text."""
     lines = [
-        f"{certificate['model']}: {certificate['net']}, {certificate['io']}, {certificate['precision']}, on "
+        f"{certificate['model']}: {certificate['net']}, {certificate['io']}, {certificate['precision']}, border "
+        f"{certificate['border']}, on "
         f"{certificate['backend']}",
         f"\n{'record of Caffe':<28}{'tops':>5}  {'worst top':<26}{'PyTorch':>9}{'labels that differ':>20}",
     ]

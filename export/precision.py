@@ -16,6 +16,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from export.border import EdgePad, Frame, Paste
 from export.graph import to_model
 from export.verify import images, sizes
 from fcn.cli import BadInput
@@ -81,7 +82,7 @@ def exponents(spec: NetSpec, measured: Mapping[str, float]) -> dict[str, int]:
     fixed = {*spec.inputs, *spec.outputs}
     for layer in spec.layers:
         if _homogeneous(layer):
-            first, *others = (*layer.tops, *layer.bottoms[: 1 if isinstance(layer, Crop) else None])
+            first, *others = (*layer.tops, *layer.bottoms[: 1 if isinstance(layer, Crop | Paste) else None])
             for other in others:
                 joined = group[first] | group[other]
                 group.update(dict.fromkeys(joined, joined))
@@ -114,6 +115,8 @@ def lowered(net: Net, spec: NetSpec, lower: Mapping[str, int]) -> Net:
                 weight.mul_(2.0 ** (source - target))
                 for each in bias:
                     each.mul_(2.0**-target)
+            elif isinstance(layer, Paste):
+                made.layer(layer.name).get_parameter("table").mul_(2.0 ** -lower[layer.tops[0]])
     return made
 
 
@@ -175,4 +178,4 @@ def _restored(graph: onnx.GraphProto, top: str, half: str, lower: int) -> list[o
 def _homogeneous(layer: Layer) -> bool:
     """Whether the top scales with the bottoms, all of which must then stand alike."""
     alike = isinstance(layer, Eltwise) and layer.operation != "PROD"
-    return alike or isinstance(layer, ReLU | Pooling | Dropout | Crop | Concat | Slice)
+    return alike or isinstance(layer, ReLU | Pooling | Dropout | Crop | Concat | Slice | Frame | EdgePad | Paste)

@@ -14,6 +14,7 @@ import torch
 from onnx import helper
 
 from export import triton
+from export.border import BORDERS, ELIDE, KEEP, elide
 from export.ends import IMAGE
 from export.graph import IO, label_names, to_model
 from export.precision import PRECISIONS, to_half
@@ -39,6 +40,7 @@ def export_onnx(
     io: str = "scores",
     expose: Sequence[str] = (),
     precision: str = "fp32",
+    border: str = KEEP,
 ) -> Report:
     """Write `net` (on the CPU) to `path`, verify the file, and only then give it its name.
 
@@ -46,12 +48,13 @@ def export_onnx(
     io: "scores" gives the net's outputs, N x K x H x W float32 under Caffe's names; "labels" gives their best
     classes, N x H x W uint8; "image" these too, of N x H x W x 3 uint8 RGB instead of Caffe's input.
     expose: further Caffe tops to give as outputs, for comparisons layer by layer. precision: "fp32", or "fp16" for
-    a graph of float16 between these ends.
+    a graph of float16 between these ends. border: "keep", or "elide" for a graph that runs on a window around the image
+    where that is exact (see export/border.py): tops within it are not there to expose.
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
     with atomic(path) as temporary:
-        write_model(net, temporary, about, io, expose, precision)
+        write_model(net, temporary, about, io, expose, precision, border)
         try:
             return verify(net, temporary, io, about.mean if about else None)
         except Disagreement as problem:
@@ -65,22 +68,25 @@ def write_model(
     io: str = "scores",
     expose: Sequence[str] = (),
     precision: str = "fp32",
+    border: str = KEEP,
 ) -> None:
     """What `export_onnx` writes, not verified: for what compares it in its own way."""
-    properties = describe(net, about, io, precision).to_properties() if about else {}
-    model = (to_half if precision == "fp16" else to_model)(net, io, expose, about.mean if about else None)
+    properties = describe(net, about, io, precision, border).to_properties() if about else {}
+    exported = elide(net) if border == ELIDE else net
+    model = (to_half if precision == "fp16" else to_model)(exported, io, expose, about.mean if about else None)
     helper.set_model_props(model, properties)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def describe(net: Net, about: About, io: str, precision: str = "fp32") -> Metadata:
+def describe(net: Net, about: About, io: str, precision: str = "fp32", border: str = KEEP) -> Metadata:
     """What the file says of itself; of several inputs or outputs, the first. Raises BadInput for contradictions."""
     spec = net.spec
     top = spec.outputs[0]
     channels = spec.shapes()[top][1]
     if len(about.classes) != channels:
         raise BadInput(f"{spec.name}: {top} has {channels} channels, but {len(about.classes)} classes are named")
-    origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset, "precision": precision}
+    origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset}
+    origin |= {"precision": precision, "border": border}
     try:
         return Metadata(
             net=spec.name,
@@ -154,6 +160,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="scores: Caffe's input to its scores; labels: to the best classes' ids; image: uint8 RGB to these ids",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of all between input and output")
+    parser.add_argument(
+        "--border",
+        choices=BORDERS,
+        default=KEEP,
+        help="keep: pad the image as Caffe does; elide: the same on a window around it, where that is exact",
+    )
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="not given: beside SOURCE, or out/NET.onnx for random weights"
@@ -185,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"writing {net.spec.name} ({args.io}, {args.precision}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
     with triton.repository(args.triton, net.spec.name) if args.triton else contextlib.nullcontext(out) as file:
-        report = export_onnx(net, file, about, args.io, precision=args.precision)
+        report = export_onnx(net, file, about, args.io, precision=args.precision, border=args.border)
     seconds = time.perf_counter() - start
     if args.triton:
         out, _ = triton.files(args.triton, net.spec.name)

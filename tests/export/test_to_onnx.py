@@ -58,6 +58,7 @@ def test_the_file_says_what_it_is(io: str, tmp_path: Path) -> None:
         "iteration": 100000,
         "dataset": "voc",
         "precision": "fp32",
+        "border": "keep",
     }
 
 

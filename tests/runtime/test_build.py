@@ -105,6 +105,27 @@ def test_every_export_is_parsed_and_built_with_free_sizes(
     assert about.described().input.encode() in plan and about.described().output.encode() in plan
 
 
+@pytest.mark.parametrize(
+    ("name", "io", "precision"),
+    [("voc-fcn8s", "scores", "fp32"), ("voc-fcn8s", "image", "fp16"), ("voc-fcn-googlenet", "labels", "fp32")],
+)
+def test_elided_borders_are_built_with_free_sizes(
+    name: str, io: str, precision: str, library: Any, tmp_path: Path
+) -> None:
+    """Their windows follow from the image's size by shape operations, which the parser must take as such."""
+    from export.border import ELIDE
+    from export.to_onnx import write_model
+    from tests.export.nets import about, narrow
+
+    net = narrow(name)
+    write_model(net, tmp_path / "m.onnx", about(net), io, precision=precision, border=ELIDE)
+    assert run(tmp_path / "m.onnx", "--computeCapabilities", *TARGETS) == 0
+    built = sidecar.read(tmp_path / "m.engine")
+    declared = (-1, -1, -1, 3) if io == "image" else (-1, 3, -1, -1)
+    assert built.ranges() == [profiles.default(declared)]
+    assert built.described().provenance["border"] == ELIDE
+
+
 def test_the_sidecar_says_what_was_built_of_what(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = small.parent / "out" / "model.plan"
     assert run(small, "-o", out, *BY_HAND) == 0
