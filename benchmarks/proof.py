@@ -6,7 +6,7 @@ Figures come from files in benchmarks/results; a claim whose file is missing is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ BACKENDS = {
 }
 NEVER = "never executed"
 RESULTS = ROOT / "benchmarks" / "results"
-CAFFE, CAMVID = "caffe.json", "camvid.json"
 
 
 class Claim(NamedTuple):
@@ -45,7 +44,7 @@ KILLED = Claim(
 def claims(results: Path = RESULTS) -> list[Claim]:
     """All rows. Raises BadInput for a file that is no JSON, KeyError for one of another version."""
     found = [KILLED]
-    for name, read in ((CAFFE, _caffe), (CAMVID, _camvid)):
+    for name, read in READERS.items():
         path = results / name
         if path.exists():
             figures = read_json(path)
@@ -101,15 +100,15 @@ def _caffe(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "every layer computes what genuine Caffe computes, forward and back",
         f"{len(passes)} records, 1x1 and 375x500 among them: all tops within {_worst(passes, 'blob')} of their "
         f"largest entry, {sum(of['labels that differ'] for of in passes):.0f} labels differ, losses within "
-        f"{_worst(passes, 'loss')}, gradients within {_worst(passes, 'gradient')} (relative L2; ties of max-pooling, "
-        "listed one by one, aside)",
+        f"{_worst(passes, 'loss')}, gradients within {_worst(passes, 'gradient')} (relative L2; ties of ReLU and "
+        "pooling, listed one by one, aside)",
     )
     yield (
         "so does every step of the solver, staged as the authors stage",
         f"{len(runs)} training runs at full width: losses within {_worst(runs.values(), 'loss')}, history of the score "
         f"layers within {_worst(runs.values(), 'history of score layers')}, of all layers on this processor within "
-        f"{_worst(runs.values(), 'history')} (ties of ReLU and pooling, which another processor breaks otherwise; each "
-        "is named); weights within two float32 steps beside those; at the third stage's rate of 1e-14 "
+        f"{_worst(runs.values(), 'history')} (ties of ReLU and pooling, which another processor breaks otherwise; "
+        "VGG-16's are each named); weights within two float32 steps beside those; at the third stage's rate of 1e-14 "
         f"{_swallowed(runs['train-voc-fcn8s']['change of the weights'])}",
     )
     resumed = records["solverstate"]
@@ -130,6 +129,50 @@ def _camvid(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "Caffe's files carry real weights to real images",
         f"{figures['data']}, {figures['images']} images, mean IU in percent. {said}",
     )
+
+
+def _half(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    nets = figures["nets"]
+    least = min(net["agreement"][kind]["labels_equal"] for net in nets for kind in AS_FLOAT16)
+    tops = [top for net in nets for top in net["tops"].values()]
+    reached, stored = (max(top[key] for top in tops) for key in ("greatest", "stored"))
+    yield (
+        "float16 keeps the labels on real photographs",
+        f"{sum(figures['images'].values())} photographs, {len(nets)} nets: at least {least:.2%} of float32's labels, "
+        f"in ONNX Runtime and with every top stored in float16; tops reach {reached:,.0f} of float16's "
+        f"{figures['float16_ends_at']:,.0f}, lowered by powers of two {stored:,.0f}",
+    )
+
+
+def _loading(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    ratios = [each["time_ratio_with_building"] for each in figures["files"]]
+    sizes = " and ".join(f"{each['mib']:.0f} MiB ({each['file']})" for each in figures["files"])
+    yield (
+        "Caffe's files load faster than protobuf parses them",
+        f"{sizes}: {max(ratios):.2f} times the time of protobuf alone at most, the net's building included, and "
+        f"{min(each['memory_left_mib'] for each in figures['files']):.0f} MiB less memory than protobuf and the net",
+    )
+
+
+def _soak(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for of in figures["models"]:
+        yield (
+            "several threads get what one gets, in flat memory",
+            f"{of['images']:,} images of {len(of['sizes'])} sizes from {of['callers']} threads on {of['backend']}: "
+            f"{of['images_with_other_labels']} with other labels, {of['growth_mib']['process']:+.1f} MiB",
+        )
+
+
+# The order of the table's rows.
+READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] = {
+    "caffe.json": _caffe,
+    "camvid.json": _camvid,
+    "half.json": _half,
+    "loading.json": _loading,
+    "soak-cpu.json": _soak,
+}
+# Of benchmarks/half.py's ways to run a float16 graph, those with its scales.
+AS_FLOAT16 = ("exported, ONNX Runtime", "every top float16")
 
 
 def _swallowed(difference: float) -> str:
