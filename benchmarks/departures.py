@@ -25,10 +25,15 @@ from reference.pretrained import RGB_MEAN, RGB_STD
 from reference.solver import CaffeSGD
 
 T = TypeVar("T")
+SIDE = 224  # what images are resized to
 
 
 def as_is(x: T) -> T:
     return x
+
+
+def as_due(batch: Pass, mean: Mean) -> Pass:
+    return batch
 
 
 def untouched(net: Net) -> None:
@@ -45,13 +50,13 @@ def authors_order(length: int, draws: int, seed: int) -> list[int]:
 class Departure:
     """One thing done otherwise; without arguments, nothing is.
 
-    given: what the net is given, by input name, in training and in scoring. taught: the labels (N x 1 x H x W) in
-    training. weights: in place, before training and scoring.
+    given: what the net is given, by input name, in training and in scoring, made of what it is due and the mean that
+    was subtracted. taught: the labels (N x 1 x H x W) in training. weights: in place, before training and scoring.
     """
 
     spec: Callable[[NetSpec], NetSpec] = as_is
     weights: Callable[[Net], None] = untouched
-    given: Callable[[Pass], Pass] = as_is
+    given: Callable[[Pass, Mean], Pass] = as_due
     taught: Callable[[Tensor], Tensor] = as_is
     order: Callable[[int, int, int], list[int]] = authors_order
     solver: type[CaffeSGD] = CaffeSGD
@@ -60,36 +65,26 @@ class Departure:
 # --- what the net is given ------------------------------------------------------------------------------------
 
 
-def image(change: Callable[[Tensor], Tensor]) -> Callable[[Pass], Pass]:
-    """Another preparation of the image, N x 3 x H x W BGR minus the mean."""
-    return lambda given: {**given, INPUT: change(given[INPUT])}
-
-
-def rgb(x: Tensor) -> Tensor:
+def rgb(batch: Pass, mean: Mean) -> Pass:
     """RGB, each channel minus its own mean."""
-    return x.flip(1)
+    return {**batch, INPUT: batch[INPUT].flip(1)}
 
 
-def uncentred(mean: Mean) -> Callable[[Tensor], Tensor]:
+def uncentred(batch: Pass, mean: Mean) -> Pass:
     """No mean subtracted."""
-    return lambda x: x + _column(mean)
+    return {**batch, INPUT: batch[INPUT] + _column(mean)}
 
 
-def torchvision(mean: Mean) -> Callable[[Tensor], Tensor]:
+def torchvision(batch: Pass, mean: Mean) -> Pass:
     """As torchvision's classifiers are given their images: RGB from 0 to 1, centred, divided by a deviation."""
-    return lambda x: ((x + _column(mean)).flip(1) / 255 - _column(RGB_MEAN)) / _column(RGB_STD)
+    pixels = (batch[INPUT] + _column(mean)).flip(1)
+    return {**batch, INPUT: (pixels / 255 - _column(RGB_MEAN)) / _column(RGB_STD)}
 
 
-def squeezed(side: int) -> Callable[[Pass], Pass]:
-    """Images (bilinear) and labels (nearest) resized to side x side."""
-
-    def given(batch: Pass) -> Pass:
-        size = (side, side)
-        resized = F.interpolate(batch[INPUT], size, mode="bilinear", align_corners=False, antialias=True)
-        labels = F.interpolate(batch[LABEL], size, mode="nearest-exact")
-        return {**batch, INPUT: resized, LABEL: labels}
-
-    return given
+def squeezed(batch: Pass, mean: Mean) -> Pass:
+    """Images (bilinear) and labels (nearest) resized to SIDE x SIDE."""
+    image = F.interpolate(batch[INPUT], (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+    return {**batch, INPUT: image, LABEL: F.interpolate(batch[LABEL], (SIDE, SIDE), mode="nearest-exact")}
 
 
 def void_as_background(label: Tensor) -> Tensor:

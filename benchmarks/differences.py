@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks import departures as do
 from benchmarks.departures import Departure
-from benchmarks.harm import BY_IMAGE, CHANNELS, ELEMENTS, FAITHFUL, OTHER_SEED, VOID_SCORED, cells
+from benchmarks.harm import BY_IMAGE, CHANNELS, ELEMENTS, FAITHFUL, OTHER_SEED, VOID_SCORED, measures
 from fcn.cli import BadInput, command, parser
 from fcn.files import write_json
 from fcn.images import VOID
@@ -32,12 +32,12 @@ from reference.engine import Passes, place, tensors, train_step
 from reference.layers import Dropout
 from reference.net import Net
 from reference.recipes import Solver, find
-from reference.runs import net_of
+from reference.runs import net_of, open_data
 from reference.score import confusion, metrics
 from reference.surgery import transplant
 
 CPU = torch.device("cpu")
-MEAN = Shapes.mean
+RESULTS = ROOT / "benchmarks" / "results"
 # Trained anew, and what the other measures start from.
 ANEW, TRAINED = find("shapes-fcn32s"), find("shapes-fcn8s")
 # The way of the weights: momentum as the authors', so a rate ten times lower than the recipe's at 0.9.
@@ -51,19 +51,19 @@ SAME = Departure()
 REORDERED = Departure(order=lambda length, draws, seed: do.authors_order(length, draws, seed + 1))
 ELEMENTWISE, CHANNELWISE = (Departure(spec=do.dropping(kind, 0.5)) for kind in (Dropout, do.ChannelDropout))
 ALIGNED = {"conv1_1": 1, "fc6": 3}  # each pixel of fc6's map then lies over the middle of what it sees
-# By the name of the row: what is done otherwise, and what that is measured by.
+# By the name of the row: what is done otherwise, and what that is measured by; anywhere: by scores of any net.
 ROWS: dict[str, tuple[Departure, str]] = {
-    "torchvision's normalisation": (Departure(given=do.image(do.torchvision(MEAN))), "scored trained"),
-    "RGB order": (Departure(given=do.image(do.rgb)), "scored trained"),
-    "mean not subtracted": (Departure(given=do.image(do.uncentred(MEAN))), "scored"),
-    "images resized": (Departure(given=do.squeezed(224)), "scored trained"),
+    "torchvision's normalisation": (Departure(given=do.torchvision), "scored anywhere trained"),
+    "RGB order": (Departure(given=do.rgb), "scored anywhere trained"),
+    "mean not subtracted": (Departure(given=do.uncentred), "scored anywhere"),
+    "images resized": (Departure(given=do.squeezed), "scored anywhere trained"),
     "padded by 100, resized without crop": (Departure(spec=do.resizing({})), "scored trained"),
     "padded by 1, resized": (Departure(spec=do.resizing({"conv1_1": 1})), "scored"),
     "padded by 1 (fc6 by 3), resized": (Departure(spec=do.resizing(ALIGNED)), "scored trained"),
-    "the same, align_corners": (Departure(spec=do.resizing(ALIGNED, align_corners=True)), "scored"),
-    "central crop": (Departure(spec=do.central_crop), "scored"),
+    "padded by 1 (fc6 by 3), align_corners": (Departure(spec=do.resizing(ALIGNED, align_corners=True)), "scored"),
+    "central crop": (Departure(spec=do.central_crop), "scored anywhere"),
     "floor pooling": (Departure(spec=do.floor_pooling), "scored"),
-    "TF32": (Departure(weights=do.in_tf32), "scored sloped"),
+    "TF32": (Departure(weights=do.in_tf32), "scored anywhere sloped"),
     "deconvolutions not bilinear": (
         Departure(spec=do.learned_deconvolutions, weights=do.fresh_deconvolutions),
         "trained",
@@ -84,38 +84,44 @@ Truth = tuple[np.ndarray, np.ndarray]  # labels of one image: due, and found
 def main(argv: Sequence[str] | None = None) -> int:
     example = "python benchmarks/differences.py out/runs/shapes-fcn8s/weights.safetensors"
     args = parser("differences.py", __doc__ or "", example)
-    args.add_argument("weights", type=Path, help="of shapes-fcn8s, which make demo trains")
+    args.add_argument("weights", type=Path, help=f"of {TRAINED.name}: all; of another recipe: scores, on its data set")
+    args.add_argument("--data", type=Path, help="folder that holds that data set")
     args.add_argument("--iterations", type=int, default=300, help="of each FCN-32s trained anew")
     args.add_argument("--seeds", type=int, nargs="+", default=[1337, 1338], help="order of its images, and dropout")
-    args.add_argument("--images", type=int, default=100, help="of the test split")
-    args.add_argument(
-        "--json", type=Path, default=ROOT / "benchmarks/results/differences.json", help="where figures go"
-    )
+    args.add_argument("--images", type=int, default=100, help="of the test split, evenly spaced")
+    args.add_argument("--json", type=Path, help="where figures go; not given: among the committed results")
     options = args.parse_args(argv)
     if options.iterations < CHECKPOINTS or options.images < 1:
         raise BadInput(f"--iterations: at least {CHECKPOINTS}; --images: at least 1")
     saved = checkpoint.load(options.weights)
-    if saved.about.recipe != TRAINED.name:
-        raise BadInput(f"{options.weights}: holds {saved.about.recipe}; give the weights of {TRAINED.name}")
-
-    data, test = Shapes("train"), Shapes("test")
-    samples = [test[index] for index in range(min(options.images, len(test)))]
-    net = place(saved.net, CPU)
+    recipe, net = find(saved.about.recipe), place(saved.net, CPU)
+    everything = recipe == TRAINED
+    test = open_data(recipe.data, options.data, "test")
+    count = min(options.images, len(test))
+    samples = [test[index * len(test) // count] for index in range(count)]
     figures = record(
-        data="shapes",
+        data=test.name,
+        recipe=recipe.name,
         images=len(samples),
-        steps=STEPS,
-        iterations=options.iterations,
-        seeds=options.seeds,
-        scored=scored(net, test, samples),
-        sloped=sloped(net, data),
-        noise=noise(net, data),
-        moved=moved(net, data),
-        trained=trained(data, test, samples, options.iterations, options.seeds),
+        scored=scored(net, test, samples, rows("scored" if everything else "anywhere")),
     )
-    write_json(options.json, figures)
-    print("\n".join(f"{name}: {' | '.join(found)}" for name, found in cells(figures).items()))
-    print(f"\n{options.json}")
+    if everything:
+        data = Shapes("train")
+        figures |= {
+            "steps": STEPS,
+            "iterations": options.iterations,
+            "seeds": options.seeds,
+            "sloped": sloped(net, data),
+            "noise": noise(net, data),
+            "moved": moved(net, data),
+            "trained": trained(data, test, samples, options.iterations, options.seeds),
+        }
+    place_of = RESULTS / ("differences.json" if everything else f"differences-{test.name}.json")
+    write_json(options.json or place_of, figures)
+    for name in dict.fromkeys([*ROWS, VOID_SCORED, BY_IMAGE]):
+        if told := "; ".join(measures(name, figures, {})):
+            print(f"{name}: {told}")
+    print(f"\n{options.json or place_of}")
     return 0
 
 
@@ -135,30 +141,33 @@ def depart(net: Net, departure: Departure) -> Net:
 # --- scores and labels on the same weights --------------------------------------------------------------------
 
 
-def scored(net: Net, data: Dataset, samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+def scored(
+    net: Net, data: Dataset, samples: Sequence[Sample], departures: Mapping[str, Departure]
+) -> dict[str, dict[str, Any]]:
     """By row: mean IU before and after, the share of labels that change (None where labels differ in size), and how
     many images the net refuses, whose sizes no longer fit; they are left out of both.
     """
+    classes = len(data.classes)
     due = labels(net, SAME, data, samples)
     found = {}
-    for name, departure in tqdm(rows("scored").items(), "scored", disable=None):
+    for name, departure in tqdm(departures.items(), "scored", disable=None):
         made = labels(depart(net, departure), departure, data, samples)
         pairs = [(a, b) for a, b in zip(due, made, strict=True) if a and b]
         comparable = pairs and all(a[1].shape == b[1].shape for a, b in pairs)
         changed = np.concatenate([(a[1] != b[1]).ravel() for a, b in pairs]).mean() if comparable else None
         found[name] = {
-            "before": mean_iu([a for a, _ in pairs]),
-            "after": mean_iu([b for _, b in pairs]),
+            "before": mean_iu([a for a, _ in pairs], classes),
+            "after": mean_iu([b for _, b in pairs], classes),
             "changed": None if changed is None else float(changed),
             "refused": len(due) - len(pairs),
         }
     whole = [pair for pair in due if pair]
     as_background = [(np.where(truth == VOID, 0, truth), said) for truth, said in whole]
     for name, after in (
-        (VOID_SCORED, mean_iu(as_background)),
-        (BY_IMAGE, float(np.mean([mean_iu([pair]) for pair in whole]))),
+        (VOID_SCORED, mean_iu(as_background, classes)),
+        (BY_IMAGE, float(np.mean([mean_iu([pair], classes) for pair in whole]))),
     ):
-        found[name] = {"before": mean_iu(whole), "after": after, "changed": 0.0, "refused": 0}
+        found[name] = {"before": mean_iu(whole, classes), "after": after, "changed": 0.0, "refused": 0}
     return found
 
 
@@ -168,7 +177,7 @@ def labels(net: Net, departure: Departure, data: Dataset, samples: Sequence[Samp
     net.eval()
     found: list[Truth | None] = []
     for sample in samples:
-        batch = departure.given(tensors(data.batch([sample])))
+        batch = departure.given(tensors(data.batch([sample])), data.mean)
         try:
             score = net(batch[INPUT])
         except ValueError:
@@ -179,9 +188,8 @@ def labels(net: Net, departure: Departure, data: Dataset, samples: Sequence[Samp
     return found
 
 
-def mean_iu(pairs: Sequence[Truth]) -> float:
+def mean_iu(pairs: Sequence[Truth], classes: int = len(Shapes.classes)) -> float:
     """Of all images together, as the authors' score.py."""
-    classes = len(Shapes.classes)
     return metrics(sum(confusion(*pair, classes) for pair in pairs))["mean_iu"]  # type: ignore[arg-type]
 
 
@@ -207,7 +215,7 @@ def gradient(net: Net, departure: Departure, data: Dataset, images: int, only: s
     net.train()
     net.zero_grad()
     for index in range(images):
-        batch = departure.given(tensors(data.batch([data[index]])))
+        batch = departure.given(tensors(data.batch([data[index]])), data.mean)
         net.total_loss(**{**batch, LABEL: departure.taught(batch[LABEL])}).backward()
     parts = [w.grad for key, w in net.named_parameters() if w.grad is not None and key.startswith(only)]
     return torch.cat([part.double().flatten() for part in parts])
@@ -237,7 +245,7 @@ def train(net: Net, departure: Departure, data: Dataset, solver: Solver, iterati
         batch = passes[iteration]
         if isinstance(batch, BadInput):
             raise batch
-        given = departure.given(batch)
+        given = departure.given(batch, data.mean)
         torch.manual_seed(zlib.crc32(f"{seed}/{iteration}".encode()))
         train_step(net, sgd, iter([{**given, LABEL: departure.taught(given[LABEL])}]))
         yield iteration + 1

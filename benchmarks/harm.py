@@ -15,28 +15,32 @@ FAITHFUL, ELEMENTS, OTHER_SEED = "faithful", "dropout of elements", "another see
 Figures = Mapping[str, Any]
 
 
-def cells(figures: Figures) -> dict[str, tuple[str, str]]:
-    """By row: points of mean IU, and what was measured. Most points first, then by how far the weights go astray."""
+def cells(figures: Figures, photographs: Figures) -> dict[str, tuple[str, str]]:
+    """By row: the most points of mean IU that it costs, and what was measured, on `shapes` and on photographs.
+
+    What costs most comes first; rows without mean IU last, by how far the weights go astray.
+    """
     measured = (name for measure in ("trained", "scored", "sloped", "moved") for name in figures[measure])
     names = dict.fromkeys([*measured, BEST])
     rows = [name for name in names if name not in (FAITHFUL, ELEMENTS, OTHER_SEED)]
-    rows.sort(key=lambda name: (-abs(points(name, figures) or 0), -figures["moved"].get(name, {}).get("off", 0)))
-    return {name: (_signed(points(name, figures)), "; ".join(_measured(name, figures))) for name in rows}
+    points = {name: min(_changes(name, figures, photographs), default=None) for name in rows}
+    rows.sort(key=lambda name: (-abs(points[name] or 0), -figures["moved"].get(name, {}).get("off", 0)))
+    return {name: (_signed(points[name]), "; ".join(measures(name, figures, photographs))) for name in rows}
 
 
-def points(name: str, figures: Figures) -> float | None:
-    """By how much mean IU changes, in points: of nets trained so where there are any, else on the same weights."""
+def _changes(name: str, figures: Figures, photographs: Figures) -> Iterator[float]:
+    """Of mean IU in points: trained so, the mean over seeds; on the same weights; on photographs."""
     if name == BEST:
-        return best(figures)[0]
+        yield best(figures)[0]
     if name in figures["trained"]:
-        return mean(_changes(name, figures))
-    if name in figures["scored"]:
-        return 100 * (figures["scored"][name]["after"] - figures["scored"][name]["before"])
-    return None
+        yield mean(_by_seed(name, figures))
+    for scored in (figures["scored"], photographs["scored"]):
+        if of := scored.get(name):
+            yield 100 * (of["after"] - of["before"])
 
 
-def _changes(name: str, figures: Figures) -> Iterator[float]:
-    """By seed, against the arm that differs in nothing else."""
+def _by_seed(name: str, figures: Figures) -> Iterator[float]:
+    """Points of mean IU, trained so, against the arm that differs in nothing else."""
     before = figures["trained"][_arm(name)]["test"]
     for seed, after in figures["trained"][name]["test"].items():
         yield 100 * (after - before[seed])
@@ -56,22 +60,24 @@ def best(figures: Figures) -> tuple[float, float]:
     return mean(by_test), mean(by_val)
 
 
-def _measured(name: str, figures: Figures) -> Iterator[str]:
-    if of := figures["trained"].get(name):
+def measures(name: str, figures: Figures, photographs: Figures) -> Iterator[str]:
+    """Each measure of a row, in words. Figures of a scoring alone hold no other measure."""
+    if of := figures.get("trained", {}).get(name):
         before, after = (100 * mean(arm["test"].values()) for arm in (figures["trained"][_arm(name)], of))
-        seeds = ", ".join(map(_signed, _changes(name, figures)))
+        seeds = ", ".join(map(_signed, _by_seed(name, figures)))
         yield f"trained so {before:.1f} to {after:.1f} (by seed {seeds})"
-    if of := figures["scored"].get(name):
-        text = f"same weights {100 * of['before']:.1f} to {100 * of['after']:.1f}"
-        text += f", {100 * of['changed']:.2g} % of labels change" if of["changed"] else ""
-        yield text + (f", {of['refused']} of {figures['images']} images do not fit" if of["refused"] else "")
-    if of := figures["sloped"].get(name):
-        yield f"gradient {of['length']:.3g} times as long, cosine {of['cosine']:.3g}"
-    if of := figures["moved"].get(name):
+    for where, found in (("same weights", figures), ("on photographs", photographs)):
+        if of := found.get("scored", {}).get(name):
+            text = f"{where} {100 * of['before']:.1f} to {100 * of['after']:.1f}"
+            text += f", {100 * of['changed']:.2g} % of labels change" if of["changed"] else ""
+            yield text + (f", {of['refused']} of {found['images']} images do not fit" if of["refused"] else "")
+    if of := figures.get("sloped", {}).get(name):
+        longer = f"gradient {of['length']:.3g} times as long, cosine {of['cosine']:.3g}"
+        yield longer if of["cosine"] < 0.999 else f"gradient off by {of['distance']:.1g}"
+    if of := figures.get("moved", {}).get(name):
         yield f"weights end {of['off']:.2g} of their way astray, {of['length']:.2g} times as far"
         yield f"biases {of['off of biases']:.2g} astray, {of['length of biases']:.2g} times as far"
-    if name == CHANNELS:
-        of = figures["noise"]
+    if name == CHANNELS and (of := figures.get("noise")):
         yield f"noise in `score_fr`'s gradient {of['channels']:.2g} of its length, of elements {of['elements']:.2g}"
     if name == BEST:
         yield f"above the last of 4 checkpoints; picked on val {_signed(best(figures)[1])}"

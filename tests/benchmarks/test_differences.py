@@ -13,8 +13,9 @@ import torch
 
 from benchmarks import departures as do
 from benchmarks import differences, harm, synthetic
-from benchmarks.differences import MEAN, ROWS, SAME, depart, gradient, labels, train
+from benchmarks.differences import ROWS, SAME, depart, gradient, labels, rows, train
 from fcn.images import VOID
+from fcn.record import ROOT
 from reference import CaffeSGD, build, surgery
 from reference.data import INPUT, LABEL
 from reference.data.shapes import Shapes
@@ -25,6 +26,11 @@ from reference.recipes import Solver
 from tests.tolerances import BLOB, GRADIENT
 
 TINY = {"classes": 12, "width": 1 / 32, "fc_width": 1 / 128, "dropout": 0.0}
+PAGE = (ROOT / "docs/differences.md").read_text()
+SHAPES, PHOTOGRAPHS = (
+    json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()) for name in ("differences", "differences-camvid")
+)
+MEAN = Shapes.mean
 
 
 @pytest.fixture
@@ -134,27 +140,30 @@ def test_dropping_channels_is_noisier_by_the_root_of_the_pixels() -> None:
 def test_rgb_is_undone_by_swapping_the_kernels_of_conv1_1(net: Net) -> None:
     x = synthetic.image("differences", INPUT, 40, 56)
     expected = score(net, x)
-    found = score(net, do.rgb(x))
+    swapped = do.rgb({INPUT: x}, MEAN)[INPUT]
+    found = score(net, swapped)
     assert float((found - expected).abs().max()) > 0.01 * float(expected.abs().max())
     weight = net.get_parameter("conv1_1.weight")
     with torch.no_grad():
         weight.copy_(weight.flip(1))
-    assert float((score(net, do.rgb(x)) - expected).abs().max()) < BLOB * float(expected.abs().max())
+    assert float((score(net, swapped) - expected).abs().max()) < BLOB * float(expected.abs().max())
 
 
 def test_torchvisions_normalisation_of_its_own_mean_is_zero() -> None:
-    bgr = 255 * torch.tensor(RGB_MEAN[::-1]).view(1, 3, 1, 1) - torch.tensor(MEAN).view(1, 3, 1, 1)
-    zero = do.torchvision(MEAN)(bgr)
-    assert float(zero.abs().max()) < 1e-5
-    one = do.torchvision(MEAN)(bgr + 255 * torch.tensor(RGB_STD[::-1]).view(1, 3, 1, 1))
-    assert float((one - 1).abs().max()) < 1e-5
-    assert torch.equal(do.uncentred(MEAN)(torch.zeros(1, 3, 1, 1)).flatten(), torch.tensor(MEAN))
+    def given(rgb: torch.Tensor) -> torch.Tensor:
+        bgr = 255 * rgb.flip(0).view(1, 3, 1, 1) - torch.tensor(MEAN).view(1, 3, 1, 1)
+        return do.torchvision({INPUT: bgr}, MEAN)[INPUT]
+
+    mean, deviation = torch.tensor(RGB_MEAN), torch.tensor(RGB_STD)
+    assert float(given(mean).abs().max()) < 1e-5 and float((given(mean + deviation) - 1).abs().max()) < 1e-5
+    assert torch.equal(do.uncentred({INPUT: torch.zeros(1, 3, 1, 1)}, MEAN)[INPUT].flatten(), torch.tensor(MEAN))
 
 
 def test_resized_labels_stay_labels() -> None:
     label = synthetic.label("differences", LABEL, 12, 40, 56)
-    given = do.squeezed(20)({INPUT: synthetic.image("differences", INPUT, 40, 56), LABEL: label})
-    assert given[INPUT].shape == (1, 3, 20, 20) and set(given[LABEL].unique().tolist()) <= set(label.unique().tolist())
+    given = do.squeezed({INPUT: synthetic.image("differences", INPUT, 40, 56), LABEL: label}, MEAN)
+    assert given[INPUT].shape == (1, 3, do.SIDE, do.SIDE) and given[LABEL].shape == (1, 1, do.SIDE, do.SIDE)
+    assert set(given[LABEL].unique().tolist()) <= set(label.unique().tolist())
 
 
 # --- where the scores lie -------------------------------------------------------------------------------------
@@ -212,11 +221,10 @@ def test_what_is_not_transplanted_begins_as_torchs_convolutions() -> None:
 # --- the command and the page ---------------------------------------------------------------------------------
 
 
-def test_scores_are_compared_on_the_same_weights(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(differences, "ROWS", {"nothing": (SAME, "scored"), "RGB order": ROWS["RGB order"]})
+def test_scores_are_compared_on_the_same_weights(net: Net) -> None:
     data = Shapes("test")
     samples = [data[0], data[1]]
-    found = differences.scored(net, data, samples)
+    found = differences.scored(net, data, samples, {"nothing": SAME, "RGB order": ROWS["RGB order"][0]})
     assert found["nothing"]["changed"] == 0 and found["nothing"]["before"] == found["nothing"]["after"]
     assert found["RGB order"]["changed"] > 0
     pairs = [pair for pair in labels(net, SAME, data, samples) if pair]
@@ -236,13 +244,41 @@ def test_the_command_measures_and_prints(
     words = [str(weights), "--iterations", "4", "--seeds", "1", "--images", "1", "--json", str(out)]
     assert differences.main(words) == 0
     found = json.loads(out.read_text())
-    assert set(harm.cells(found)) == {*kept, harm.VOID_SCORED, harm.BY_IMAGE, harm.BEST}
+    assert set(harm.cells(found, PHOTOGRAPHS)) == {*kept, harm.VOID_SCORED, harm.BY_IMAGE, harm.BEST}
     assert found["moved"]["biases as weights"]["length of biases"] == pytest.approx(0.5, abs=0.05)
     assert found["noise"]["channels"] > found["noise"]["elements"] > 0
     assert len(found["trained"]["faithful"]["checkpoints"]["1"]) == 4
     assert "biases as weights" in capsys.readouterr().out
 
 
-def test_weights_of_another_net_are_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert differences.main([str(runs / "shapes-fcn32s" / "weights.safetensors")]) == 2
-    assert "give the weights of shapes-fcn8s" in capsys.readouterr().err
+def test_of_another_recipe_scores_are_compared(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "differences.json"
+    assert differences.main([str(runs / "shapes-fcn32s/weights.safetensors"), "--images", "1", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert set(found["scored"]) == {*rows("anywhere"), harm.VOID_SCORED, harm.BY_IMAGE} and "trained" not in found
+    assert "RGB order" in capsys.readouterr().out
+    assert differences.main([str(out), "--images", "0"]) == 2
+
+
+def test_the_pages_rows_are_the_committed_figures_in_their_order() -> None:
+    found = harm.cells(SHAPES, PHOTOGRAPHS)
+    table = [f"| {name} | {' | '.join(cells)} | " for name, cells in found.items()]
+    places = [PAGE.find(row) for row in table]
+    assert -1 not in places, table[places.index(-1)]
+    assert places == sorted(places) and set(found) == {*ROWS, harm.VOID_SCORED, harm.BY_IMAGE, harm.BEST}
+
+
+def test_the_pages_sentences_are_the_committed_figures() -> None:
+    flat = " ".join(PAGE.split())
+    for figures in (SHAPES, PHOTOGRAPHS):
+        assert f"(mean IU {100 * figures['scored'][harm.BY_IMAGE]['before']:.1f})" in flat
+    runs = SHAPES["trained"][harm.FAITHFUL]["checkpoints"].values()
+    points = [100 * point["test"] for run in runs for point in run]
+    assert f"between {min(points):.1f} and {max(points):.1f}" in flat
+    assert f"({SHAPES['moved'][harm.OTHER_SEED]['off']:.1f} of their way)" in flat
+
+
+def test_what_fcn_prove_is_said_to_name_are_its_causes() -> None:
+    said = " ".join(PAGE.split()).partition("the layer and the cause (")[2].partition(")")[0].split(", ")
+    causes = (ROOT / "benchmarks/causes.py").read_text()
+    assert len(said) > 5 and all(f'"{name}"' in causes for name in said)
