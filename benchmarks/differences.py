@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise BadInput(f"--iterations: at least {CHECKPOINTS}; --images: at least 1")
     saved = checkpoint.load(options.weights)
     recipe, net = find(saved.about.recipe), place(saved.net, CPU)
+    if len(net.spec.inputs) > 1 or len(net.spec.outputs) > 1:
+        raise BadInput(f"{options.weights}: does not make one label map of one image; give the weights of another net")
     everything = recipe == TRAINED
     test = open_data(recipe.data, options.data, "test")
     count = min(options.images, len(test))
