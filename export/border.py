@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -186,89 +187,62 @@ def _emit_edge_pad(graph: Graph, layer: EdgePad, bottoms: Sequence[str], top: st
 
 @emits(Paste)
 def _emit_paste(graph: Graph, layer: Paste, bottoms: Sequence[str], top: str) -> None:
-    """The blank top, an axis after the other, then what of it lies around the window."""
+    """Every cell is gathered from the table and from the window (off the window, from its edge), and one is taken.
+
+    Slices and concatenations would read better; TensorRT's parser makes some thirty layers of every slice whose ends
+    follow from the image's size.
+    """
     name, (window, image) = layer.name, bottoms
-    (whole,) = graph.blobs(layer)
-    for axis in (0, 1):
-        whole = _emit_blank(graph, layer, whole, image, axis)
     sizes = graph.helper("Shape", [window], name, "window")
-    batch, ones = _part(graph, sizes, 0, name, "batch"), graph.constant(f"{name}/ones", (1, 1, 1))
-    whole = graph.helper(
-        "Expand", [whole, graph.helper("Concat", [batch, ones], name, "batches", axis=0)], name, "whole"
-    )
-    ends = [
-        graph.helper(
-            "Add",
-            [_part(graph, sizes, ROWS + axis, name, f"cells{axis}"), graph.constant(f"{name}/start{axis}", [start])],
-            name,
-            f"end{axis}",
-        )
-        for axis, start in enumerate(layer.start)
-    ]
-    starts = [f"{name}/start{axis}" for axis in (0, 1)]
-    middle = _cut(graph, whole, starts[0], ends[0], ROWS, name, "middle")
-    parts = [window, _cut(graph, middle, ends[1], None, COLUMNS, name, "right")]
-    if layer.start[1]:
-        parts.insert(0, _cut(graph, middle, None, starts[1], COLUMNS, name, "left"))
-    parts = [graph.helper("Concat", parts, name, "rows", axis=COLUMNS)]
-    parts.append(_cut(graph, whole, ends[0], None, ROWS, name, "below"))
-    if layer.start[0]:
-        parts.insert(0, _cut(graph, whole, None, starts[0], ROWS, name, "above"))
-    graph.node("Concat", parts, top, name, axis=ROWS)
+    (whole,) = graph.blobs(layer)
+    inside = []
+    for axis in (0, 1):
+        whole, window, within = _emit_axis(graph, layer, (whole, window, image), sizes, axis)
+        inside.append(within)
+    # Rows stand above columns: N x 1 and M.
+    column = graph.helper("Unsqueeze", [inside[0], graph.constant(f"{name}/one", [1])], name, "column")
+    mask = graph.helper("And", [column, inside[1]], name, "inside")
+    graph.node("Where", [mask, window, whole], top, name)
 
 
-def _emit_blank(graph: Graph, layer: Paste, table: str, image: str, axis: int) -> str:
-    """The table with one axis as long as the top: its border, the constant cell repeated, its other border."""
-    name, low, high = f"{layer.name}{axis}", layer.low[axis], layer.high[axis]
+def _emit_axis(
+    graph: Graph, layer: Paste, tensors: tuple[str, str, str], sizes: str, axis: int
+) -> tuple[str, str, str]:
+    """Table and window with one axis as long as the top, and which of its cells lie in the window."""
+    (table, window, image), name = tensors, f"{layer.name}{axis}"
+    low, high = layer.low[axis], layer.high[axis]
 
     def compute(op: str, left: str, right: str, what: str) -> str:
         return graph.helper(op, [left, right], name, what)
 
     def number(value: int, what: str) -> str:
-        return graph.constant(f"{name}/{what}", [value])
+        return graph.constant(f"{name}/{what}", np.array(value, np.int64))
 
-    size = _part(graph, graph.size(image), axis, name, "image")
+    zero, one = number(0, "zero"), number(1, "one")
+    # The top's cells: a quotient, and what belongs to the remainder.
+    size = compute("Gather", graph.size(image), number(axis, "axis"), "size")
     stride = number(layer.stride[axis], "stride")
     quotient = compute("Div", size, stride, "quotient")
     remainder = compute("Sub", size, compute("Mul", quotient, stride, "product"), "remainder")
-    # How often the constant cell stands in a row: what the borders leave of the top.
-    between = [cells - low - high for cells in layer.cells[axis]]
-    times = compute(
-        "Add", quotient, compute("Gather", graph.constant(f"{name}/between", between), remainder, "extra"), "times"
-    )
-    begin = compute(
-        "Add", compute("Mul", remainder, number(high, "high"), "skipped"), number(low + 1, "first"), "begin"
-    )
-    end = compute("Add", begin, f"{name}/high", "end")
-    at = (ROWS, COLUMNS)[axis]
-    constant = _cut(graph, table, number(low, "low"), f"{name}/first", at, name, "constant")
-    ones = [
-        graph.constant(f"{name}/{side}", [1] * count)
-        for side, count in (("outer", at), ("inner", COLUMNS - at))
-        if count
+    table_of_cells = graph.constant(f"{name}/cells", layer.cells[axis])
+    cells = compute("Add", quotient, compute("Gather", table_of_cells, remainder, "extra"), "length")
+    every = graph.helper("Range", [zero, cells, one], name, "every")
+    # In the table: the border, the constant cell, and the other border of that remainder.
+    depth = number(high, "high")
+    far = compute("Sub", every, compute("Sub", cells, depth, "near"), "far")
+    begin = compute("Add", compute("Mul", remainder, depth, "skipped"), number(low + 1, "first"), "begin")
+    further = compute("GreaterOrEqual", far, zero, "further")
+    near = compute("Min", every, number(low, "low"), "border")
+    place = graph.helper("Where", [further, compute("Add", far, begin, "other"), near], name, "place")
+    # In the window.
+    at = compute("Sub", every, number(layer.start[axis], "start"), "at")
+    held = compute("Gather", sizes, number(ROWS + axis, "dimension"), "held")
+    clipped = compute("Min", compute("Max", at, zero, "after"), compute("Sub", held, one, "last"), "clipped")
+    gathered = [
+        graph.helper("Gather", [each, index], name, what, axis=ROWS + axis)
+        for each, index, what in ((table, place, "blank"), (window, clipped, "filled"))
     ]
-    shape = graph.helper("Concat", [ones[0], times, *ones[1:]], name, "shape", axis=0)
-    parts = [graph.helper("Expand", [constant, shape], name, "repeated")]
-    if low:
-        parts.insert(0, _cut(graph, table, None, f"{name}/low", at, name, "border"))
-    if high:
-        parts.append(_cut(graph, table, begin, end, at, name, "further"))
-    return graph.helper("Concat", parts, name, "blank", axis=at)
-
-
-def _part(graph: Graph, shape: str, index: int, layer: str, what: str) -> str:
-    """One entry of a shape, as a vector of one."""
-    return graph.helper("Gather", [shape, graph.constant(f"{layer}/{what}/index", [index])], layer, what)
-
-
-def _cut(graph: Graph, x: str, start: str | None, end: str | None, axis: int, layer: str, what: str) -> str:
-    """The cells of an axis from `start` to `end`, tensors of one; None for all that there are."""
-    names = [
-        start or graph.constant(f"{layer}/zero", [0]),
-        end or graph.constant(f"{layer}/last", [LAST]),
-        graph.constant(f"{layer}/{what}/axis", [axis]),
-    ]
-    return graph.helper("Slice", [x, *names], layer, what)
+    return gathered[0], gathered[1], compute("Equal", at, clipped, "within")
 
 
 # --- what lies where ------------------------------------------------------------------------------------------------
