@@ -286,15 +286,17 @@ def zones(layers: Sequence[Layer], image: str, size: int, axis: int) -> dict[str
 
 def is_local(layer: Layer) -> bool:
     """Whether the layer may run on a window."""
-    if isinstance(layer, Pooling):
-        return not layer.global_pooling and layer.pool == "MAX"
+    if isinstance(layer, Pooling) and (layer.global_pooling or layer.pool != "MAX"):
+        return False
+    if isinstance(layer, Convolution | Pooling) and any(layer.extent(axis) < layer.stride[axis] for axis in (0, 1)):
+        return False  # it passes pixels over: of a small image it may see none
     if isinstance(layer, Concat):
         return layer.axis == 1
     return isinstance(layer, LOCAL) and not isinstance(layer, Deconvolution)
 
 
 def _above(layer: Layer, below: Sequence[Zones], axis: int, image: str) -> Zones | None:
-    """The zones of a layer's top; None where its bottoms do not lie cell over cell."""
+    """The zones of a layer's top; None where its bottoms do not lie cell over cell, or are smaller than its kernel."""
     one = below[0]
     if not isinstance(layer, Window):
         if any((each.stride, each.cells) != (one.stride, one.cells) for each in below):
@@ -309,7 +311,10 @@ def _above(layer: Layer, below: Sequence[Zones], axis: int, image: str) -> Zones
         )
     assert isinstance(layer, Convolution | Pooling)
     stride, pad, reach = layer.stride[axis], layer.pad[axis], layer.extent(axis) - 1
-    cells = layer._size(one.cells, axis)
+    try:
+        cells = layer._size(one.cells, axis)
+    except ValueError:
+        return None
     padded_with_blank = layer.bottoms == (image,) and isinstance(layer, Convolution)
     return Zones(
         one.stride * stride,
@@ -638,12 +643,9 @@ def _borders_part(layers: Sequence[Layer], image: str, pastes: Mapping[str, Past
     if any(min(layer.pad) < 0 for layer in layers if isinstance(layer, Window)):
         return False
     for size in range(1, stride + 1):
-        try:
-            found = zones(layers, image, size, axis)
-        except ValueError:  # a kernel is larger than what it reads
-            return False
+        found = zones(layers, image, size, axis)
         for top, paste in pastes.items():
-            if found[top].cells - paste.high[axis] <= paste.low[axis]:
+            if top not in found or found[top].cells - paste.high[axis] <= paste.low[axis]:
                 return False
     return True
 

@@ -17,8 +17,8 @@ from export.graph import to_model
 from export.precision import to_half
 from export.to_onnx import export_onnx
 from reference import NETS, build
-from reference.layers import Convolution, Input
-from reference.net import Net
+from reference.layers import Convolution, Input, Layer, Pooling
+from reference.net import Net, NetSpec
 from tests.export.nets import about, compute, narrow, session
 from tests.tolerances import ELIDED
 
@@ -130,6 +130,42 @@ def test_a_net_without_a_border_passes_through() -> None:
     assert elide(Net(spec)) is not None
     both = build("nyud-fcn32s-color-hha", width=1 / 16)
     assert elide(both) is both
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.sampled_from((0, 1, 8, 20, 37)),
+    st.lists(st.tuples(st.booleans(), st.sampled_from((1, 2, 3, 5)), st.integers(1, 3)), min_size=1, max_size=5),
+    st.integers(1, 70),
+    st.integers(1, 70),
+)
+@example(0, [(True, 5, 1)], 40, 40)  # takes no image of one pixel
+@example(37, [(True, 1, 3)], 1, 62)  # passes pixels over
+def test_any_chain_of_windows_computes_the_same(
+    padding: int, windows: list[tuple[bool, int, int]], height: int, width: int
+) -> None:
+    """Convolutions and poolings of any kernel and stride, the first padded: elided in part, or passed through."""
+    layers: list[Layer] = [Input(name="data", tops=("data",), shape=(1, 3, 60, 60))]
+    for i, (convolves, kernel, stride) in enumerate(windows):
+        place = {"name": f"top{i}", "bottoms": layers[-1].tops, "tops": (f"top{i}",)}
+        sizes = {"kernel_size": (kernel, kernel), "stride": (stride, stride)}
+        if convolves or i == 0:
+            pad = (padding, padding) if i == 0 else (kernel // 2, kernel // 2)
+            layers.append(Convolution(**place, **sizes, pad=pad, num_output=4))
+        else:
+            sizes["stride"] = (min(stride, kernel),) * 2  # else Caffe refuses some sizes
+            layers.append(Pooling(**place, **sizes))
+    net = Net(NetSpec("chain", tuple(layers))).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for blob in net.parameters():
+        blob.normal_(0, 1, generator=generator)
+    less = elide(net)
+    try:
+        net.spec.shapes(data=(1, 3, height, width))
+    except ValueError:  # the image is smaller than a kernel
+        return
+    whole = net(image(height, width))
+    assert (less(image(height, width)) - whole).abs().max() <= ELIDED * whole.abs().max()
 
 
 def test_weights_are_shared_and_the_net_is_left_as_it_is() -> None:
