@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = open_data(recipe.val_data or recipe.data, options.data, recipe.val_split)
     if tuple(data.classes) != saved.about.classes:
         raise BadInput(f"{path}: was trained for other classes than those of {data.name}")
+    data.mean = saved.about.mean  # as the file's: torchvision's weights bring their own
     if options.limit:
         data = First(data, options.limit)
     with Segmenter.open(model) as segmenter:

@@ -109,7 +109,8 @@ def prove(model: Model, folder: Path) -> dict[str, Any]:
 
 def recorded(name: str) -> list[str]:
     """The records of the net's forward passes, the smallest image first."""
-    found = [path.stem for path in records.FOLDER.glob("*.npz") if re.fullmatch(rf"{name}-\d+x\d+", path.stem)]
+    wanted = re.compile(rf"{re.escape(name)}-\d+x\d+")
+    found = [path.stem for path in records.FOLDER.glob("*.npz") if wanted.fullmatch(path.stem)]
     return sorted(found, key=lambda stem: int(np.prod(_size(stem))))
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import accuracy
+from export.to_onnx import export_onnx
+from reference import checkpoint
 from reference.engine import METRICS
 from runtime.segmenter import Segmenter
 
@@ -25,6 +28,17 @@ def test_both_roads_agree(weights: Path, model: Path, tmp_path: Path, capsys: py
     assert found["runtime"].startswith("ONNX Runtime")
     said = capsys.readouterr().out
     assert f"{100 * found['onnx']['mean_iu']:.4f}" in said and "labels equal on" in said
+
+
+def test_both_roads_subtract_the_mean_of_the_weights(weights: Path, tmp_path: Path) -> None:
+    """Which is not always the data set's: torchvision's weights bring their own."""
+    saved = checkpoint.load(weights)
+    about = replace(saved.about, mean=(0.0, 60.0, 250.0))
+    checkpoint.save(tmp_path / "w.safetensors", saved.net, about)
+    export_onnx(saved.net, tmp_path / "w.onnx", about)
+    out = tmp_path / "accuracy.json"
+    assert accuracy.main([str(tmp_path / "w.safetensors"), "--limit", "3", "--out", str(out), "--device", "cpu"]) == 0
+    assert json.loads(out.read_text())["equal_labels"] > 0.9999
 
 
 def test_a_disagreement_is_counted(weights: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

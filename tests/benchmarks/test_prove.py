@@ -148,4 +148,4 @@ def test_differences_are_of_places_and_kinds_only() -> None:
 def test_records_are_found_by_the_nets_full_name() -> None:
     assert recorded("voc-fcn8s") == ["voc-fcn8s-1x1", "voc-fcn8s-97x131", "voc-fcn8s-375x500"]
     assert recorded("voc-fcn8s-atonce") == ["voc-fcn8s-atonce-120x160"]
-    assert recorded("camvid-squeezenet") == []
+    assert recorded("camvid-squeezenet") == recorded("a net of (one's own") == []
