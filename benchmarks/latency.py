@@ -4,7 +4,8 @@ Timed: float32 N x 3 x H x W in memory -> scores (or labels, if that is what the
 with the copies there and back. A file that takes pixels (--io image) gets those. The rows "Segmenter" are uint8
 pictures -> label maps. First all must give the same labels. Images/s is the batch over the median. Of an engine the
 time on the GPU alone is given too. Beside each row stands its share of the roofline: what this machine could reach at
-its own measured rates. Writes OUT/latency.json and OUT/latency.png.
+its own measured rates, of Caffe's whole graph: a file of --border elide computes less, and may exceed it. Writes
+OUT/latency.json and OUT/latency.png.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         megabytes=megabytes,
         weights_sha256=subject.metadata.weights_sha256,
         io=subject.metadata.io,
+        border=subject.border,
         device=device.type,
         driver=driver_version(),
         threads=threads,
@@ -236,8 +238,8 @@ def table(figures: dict[str, Any]) -> str:
     rates = figures["rates"]
     speeds = ", ".join(f"{flops / 1e12:.3g} TFLOP/s in {name}" for name, flops in rates["flops"].items())
     lines = [
-        f"\n{figures['net']} ({figures['source']}; {figures['megabytes']:g} MB), {figures['device']}, "
-        f"threads {figures['threads']}; {ends}, in memory",
+        f"\n{figures['net']} ({figures['source']}; {figures['megabytes']:g} MB), border {figures['border']}, "
+        f"{figures['device']}, threads {figures['threads']}; {ends}, in memory",
         f"roofline, measured in this run on {rates['device']}: {speeds}, {rates['bytes_per_s'] / 1e9:.4g} GB/s",
     ]
     for at in figures["sizes"]:

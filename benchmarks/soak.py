@@ -38,12 +38,12 @@ GROWTH_MIB = 16.0
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser("soak.py", __doc__ or "", "python benchmarks/soak.py voc-fcn8s.onnx voc-fcn8s.engine")
     args.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=".onnx files and engines")
-    args.add_argument("--images", type=int, default=1000)
+    args.add_argument("--images", type=int, default=1000, help="of each model")
     args.add_argument("--callers", type=int, default=4, help="threads")
     args.add_argument("--largest", type=int, default=500, metavar="PIXELS", help="sides are of half of it to all of it")
     args.add_argument("--provider", choices=PROVIDERS, default="auto", help="of ONNX Runtime")
     args.add_argument("--threads", type=int, help="CPU threads of ONNX Runtime; not given: one a core")
-    args.add_argument("--out", type=Path, default=Path("out/soak.json"), metavar="FILE")
+    args.add_argument("--out", type=Path, default=Path("out/soak.json"), metavar="FILE", help="where the figures go")
     options = args.parse_args(argv)
     for name, least in (("images", BLOCKS), ("callers", 1), ("largest", 2)):
         if getattr(options, name) < least:

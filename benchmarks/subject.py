@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.border import KEEP
 from export.to_onnx import export_onnx, load, parse, weights_sha256
 from fcn.cli import BadInput
 from fcn.files import atomic, existing, sha256
@@ -47,6 +48,11 @@ class Subject:
     def precision(self) -> str:
         """What the file computes in: "float32" or "float16"."""
         return "float16" if self.metadata.provenance.get("precision") == "fp16" else "float32"
+
+    @property
+    def border(self) -> str:
+        """How the file pads: of export.border.BORDERS."""
+        return self.metadata.provenance.get("border", KEEP)
 
     @property
     def spec(self) -> NetSpec | None:

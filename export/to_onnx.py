@@ -194,7 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.triton:
             raise BadInput(f"{net.spec.name} does not make one label map of one image: leave out --triton")
         print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
-    print(f"writing {net.spec.name} ({args.io}, {args.precision}) and verifying it in ONNX Runtime ...", flush=True)
+    what = f"{args.io}, {args.precision}, border {args.border}"
+    print(f"writing {net.spec.name} ({what}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
     with triton.repository(args.triton, net.spec.name) if args.triton else contextlib.nullcontext(out) as file:
         report = export_onnx(net, file, about, args.io, precision=args.precision, border=args.border)

@@ -143,7 +143,9 @@ def test_a_file_alone_is_timed_alone(model: Path, runs: Path, tmp_path: Path, no
     # Another net's checkpoint beside it is not taken for its own.
     shutil.copy(runs / "shapes-fcn32s" / "weights.safetensors", tmp_path)
     assert latency.main([str(alone), *FAST, "--out", str(tmp_path)]) == 0
-    (at,) = figures(tmp_path)["sizes"]
+    found = figures(tmp_path)
+    assert found["border"] == "keep"
+    (at,) = found["sizes"]
     assert [row["name"] for row in at["rows"]] == ["ONNX Runtime", "Segmenter, ONNX Runtime"]
     assert at["absent"]["PyTorch eager"] == at["absent"]["torch.compile"]
     assert "no checkpoint with the weights of" in at["absent"]["PyTorch eager"]
