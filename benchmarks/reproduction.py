@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks import charts, page
 from benchmarks.sections import HEADS, percent
 from fcn.cli import BadInput, command, parser
-from fcn.files import atomic, existing, read_json, write_json
+from fcn.files import atomic, existing, read_json, sha256, write_json
 from reference import checkpoint
 from reference.assess import kept
 from reference.data import INPUT
@@ -141,11 +141,12 @@ def deployed(row: Row, options: Any) -> list[dict[str, Any]]:
     ours = weights_sha256(saved.net)
     found = []
     for model in (path for path in models if path.exists()):
-        if known.get(model.name, {}).get("weights_sha256") != ours:
+        told = {"sha256": sha256(model), "data": f"{data.name} {recipe.val_split}", "images": len(data)}
+        if {key: known.get(model.name, {}).get(key) for key in told} != told:
             with Segmenter.open(model) as segmenter:
                 if segmenter.metadata.weights_sha256 != ours:
                     raise BadInput(f"{model}: holds other weights than {folder / WEIGHTS}; delete it")
-                known[model.name] = {"backend": segmenter.backend, "weights_sha256": ours}
+                known[model.name] = told | {"backend": segmenter.backend, "weights_sha256": ours}
                 known[model.name] |= compare(saved, segmenter, data, options.device)
             write_json(folder / BACKENDS, known)
         found.append({"recipe": row["recipe"], **known[model.name]})

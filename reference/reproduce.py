@@ -211,20 +211,18 @@ def plan(group: Group, recipes: Sequence[Recipe], options: Namespace) -> str:
     wanted = {pretrained_of(recipe): options.weights or root / "weights" for recipe in recipes if not options.narrow}
     if options.released:
         wanted = {recipe.name: options.released for recipe in recipes if recipe.name in RELEASED}
-    lines += ["", f"weights, below {root}:"]
+    lines += ["", f"weights, in {options.released or options.weights or root / 'weights'}:"]
     for name, folder in wanted.items():
         if name:
             there = (folder / PurePosixPath(SOURCES[name][0].to).name).exists()
             lines += got(name, SOURCES[name], root, there)
     if lines[-1].startswith("weights"):
         lines.append("  none: what these nets start from is committed")
-    then = f"then: python reference/reproduce.py {group.name} --data {root}"
-    if options.released:
-        then += f" --released {options.released}"
-    else:
+    if not options.released:
         stages = [with_iterations(stage, options.iterations) for stage in chain(recipes)]
         lines += costs([narrow(stage) for stage in stages] if options.narrow else stages, options)
-    return "\n".join([*lines, "", f"{then}{' --narrow' if options.narrow else ''}"])
+    then = "then: the same command without --dry-run"
+    return "\n".join([*lines, "", then if options.data else f"{then}, and with --data {root}"])
 
 
 def costs(stages: Sequence[Recipe], options: Namespace) -> list[str]:

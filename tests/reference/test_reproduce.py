@@ -48,6 +48,7 @@ def test_an_empty_machine_is_told_what_to_get(name: str, capsys: pytest.CaptureF
     for needed in (*data_of(recipes), *filter(None, map(pretrained_of, recipes))):
         assert f"\n  {needed}: missing: python reference/prepare.py fetch {needed} --dir data" in told
     assert "GB for weights" in told and "GB free" in told and " h\n" in told and "never run by us" in told
+    assert "weights, in data/weights:" in told and told.endswith("without --dry-run, and with --data data\n")
 
 
 def test_hours_rest_on_the_papers_forward_times() -> None:
