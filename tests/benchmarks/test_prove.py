@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from benchmarks import prove
 from benchmarks.definition import differences
 from benchmarks.prove import DIVERGES, recorded
 from export import nodes
+from export.border import whole_tops
 from export.to_onnx import plain_about, randomise, write_model
 from fcn.files import sha256
 from reference import NETS, build
@@ -76,6 +78,16 @@ def test_an_export_that_floors_is_caught_by_caffe(
     assert (diverges["where"], diverges["top"]) == ("voc-fcn32s-120x160", "pool2")  # 159 x 179 before, then 80 x 90
     assert diverges["cause"]["name"] == "floor pooling"
     assert "likely cause: floor pooling" in capsys.readouterr().out
+
+
+def test_what_a_layer_reads_need_not_be_in_the_file() -> None:
+    """An elided file holds conv4_3 on a window only: where pool4 diverges, it is computed from PyTorch's."""
+    net = build(NET, width=1 / 16).eval().requires_grad_(False)  # of other shapes than the record's
+    x = torch.ones(1, 3, 120, 160)
+    whole = tuple(top for top in whole_tops(net.spec.deploy()) if top != "data")
+    found = {top: value.numpy() for top, value in net.run(whole, {"data": x}).items()}
+    compared = prove._against_caffe("voc-fcn32s-120x160", net, found, x, 1e-5)
+    assert not compared["agrees"] and compared["diverges"]["layers"] == ["pool4"]
 
 
 @pytest.mark.usefixtures("unjudged")
