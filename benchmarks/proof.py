@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.camvid import by_arm
+from export.border import ELIDE
 from fcn.files import read_json
 from fcn.record import ROOT
 
@@ -82,12 +83,13 @@ def _ran(certificate: Mapping[str, Any]) -> str:
 
 def _found(certificate: Mapping[str, Any]) -> str:
     engine = f"sha256 {certificate['model_sha256'][:12]}"
+    what = certificate["precision"] + (", border elided" if certificate.get("border") == ELIDE else "")
     if not certificate["agrees"]:
-        return f"{certificate['precision']}: DIVERGES from Caffe, see the certificate; {engine}"
+        return f"{what}: DIVERGES from Caffe, see the certificate; {engine}"
     records = certificate["records"]
     differ, pixels = (sum(each[key] for each in records) for key in ("labels_that_differ", "pixels"))
     return (
-        f"{certificate['precision']}: agrees with Caffe on {len(records)} records of {certificate['judged_by']}: every "
+        f"{what}: agrees with Caffe on {len(records)} records of {certificate['judged_by']}: every "
         f"top within {_worst(records, 'worst')}, {differ} of {pixels} labels differ; {engine}"
     )
 
