@@ -1,6 +1,7 @@
 """Everything that needs an NVIDIA GPU, step by step: tests, proof, soak, latency, training.
 
-The subject is a net with random weights, in float32 and, from pixels to labels, in float16. What is not installed is
+The subject is a net with random weights, in float32, as such with its border elided and, from pixels to labels, in
+float16. What is not installed is
 left out, with a line that says what to install; nothing stops at the first failure. Exit code 1 where a check failed,
 2 where there is no GPU. Each step leaves JSON files in OUT, and OUT/check.json says how each ended.
 """
@@ -34,7 +35,7 @@ from runtime.ort import OrtBackend
 
 FAILED = 1
 NET = "voc-fcn8s"
-EXPORTS = {"fp32": [], "fp16": ["--precision", "fp16", "--io", "image"]}
+EXPORTS = {"fp32": [], "fp16": ["--precision", "fp16", "--io", "image"], "elided": ["--border", "elide"]}
 TORCH, ORT = "PyTorch", "ONNX Runtime"
 CUDA = ["--provider", "cuda", "--out"]
 SHAPES = ["--sizes", "375x500,500x500", "--batch", "1,4", "--streams", "4", "--out"]

@@ -14,7 +14,7 @@ from export.to_onnx import weights_sha256
 from fcn.cli import BadInput
 from fcn.files import existing, sha256
 from reference import checkpoint
-from reference.caffe import net_from_text
+from reference.caffe import load_caffemodel, net_from_text
 from reference.net import Net
 from reference.runs import WEIGHTS
 from runtime import build
@@ -48,8 +48,8 @@ class Model:
 def open_model(path: Path, source: Path | None, weights: Path | None, provider: str, folder: Path) -> Model:
     """Open a .onnx file, or an engine that was built from `source` (None: beside it).
 
-    weights: the checkpoint of a float16 file, which holds rounded ones (None: beside it). Engines are built in
-    `folder`. Raises BadInput where the model cannot run here, or lacks what tells its net and weights.
+    weights: the checkpoint (or caffemodel) of a float16 file, which holds rounded ones (None: beside it). Engines are
+    built in `folder`. Raises BadInput where the model cannot run here, or lacks what tells its net and weights.
     """
     backend, onnx_file, opener = _opened(path, source, provider, folder)
     metadata = backend.metadata
@@ -59,7 +59,7 @@ def open_model(path: Path, source: Path | None, weights: Path | None, provider: 
     half = metadata.provenance.get("precision") == "fp16"
     if weights and not half:
         raise BadInput(f"--weights {weights}: {path} holds its own; this is for float16 files, which hold rounded ones")
-    state = _rounded(onnx_file, weights, metadata.weights_sha256) if half else _held(onnx_file, net)
+    state = _rounded(onnx_file, net, weights, metadata.weights_sha256) if half else _held(onnx_file, net)
     net.load_state_dict(state)
     return Model(path, onnx_file, backend, opener, net, half, weights_sha256(net) == metadata.weights_sha256)
 
@@ -99,16 +99,22 @@ def _held(path: Path, net: Net) -> dict[str, torch.Tensor]:
     return {key: found[key].reshape(blob.shape) for key, blob in wanted.items()}
 
 
-def _rounded(path: Path, weights: Path | None, sha: str) -> dict[str, torch.Tensor]:
-    """The weights that a float16 file was made of: of a checkpoint, since it holds them rounded and scaled."""
+def _rounded(path: Path, net: Net, weights: Path | None, sha: str) -> dict[str, torch.Tensor]:
+    """The weights that a float16 file was made of: of a checkpoint or a caffemodel, since it holds them rounded and
+    scaled.
+    """
     beside = [each for each in (path.with_suffix(".safetensors"), path.with_name(WEIGHTS)) if each.exists()]
     for candidate in [weights] if weights else beside:
-        net = checkpoint.load(candidate).net
-        if weights_sha256(net) == sha:
-            return net.state_dict()
+        if candidate.suffix == ".caffemodel":
+            found = Net(net.spec)
+            load_caffemodel(found, candidate)
+        else:
+            found = checkpoint.load(candidate).net
+        if weights_sha256(found) == sha:
+            return found.state_dict()
     if weights:
-        raise BadInput(f"{weights}: holds other weights than {path} was exported from; give that checkpoint")
-    raise BadInput(f"{path}: holds its weights rounded to float16: give their checkpoint with --weights")
+        raise BadInput(f"{weights}: holds other weights than {path} was exported from; give those")
+    raise BadInput(f"{path}: holds its weights rounded to float16: give their checkpoint or caffemodel with --weights")
 
 
 def exposed(source: Path, target: Path, net: Net) -> list[str]:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("model", type=Path, metavar="MODEL", help="a .onnx file, or an engine with its sidecar")
     args.add_argument("--onnx", type=Path, metavar="FILE", help="what an engine was built from; not given: beside it")
     args.add_argument(
-        "--weights", type=Path, metavar="CHECKPOINT", help="what a fp16 file was exported from; not given: beside it"
+        "--weights", type=Path, metavar="FILE", help="what a fp16 file was exported from; not given: beside it"
     )
     args.add_argument("--provider", choices=PROVIDERS, default="auto", help="of ONNX Runtime")
     args.add_argument("--out", type=Path, metavar="FILE", help="the certificate; not given: MODEL.proof.json")

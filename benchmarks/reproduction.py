@@ -22,6 +22,7 @@ from fcn.files import atomic, existing, read_json, sha256, write_json
 from reference import checkpoint
 from reference.assess import kept
 from reference.data import INPUT
+from reference.data.check import COUNTS
 from reference.engine import METRICS
 from reference.progress import LOG, SCORES, read_table
 from reference.recipes import find
@@ -75,6 +76,11 @@ def warnings(results: Mapping[str, Any]) -> str:
         said.append(f"SHORTENED: every stage was cut to {results['shortened']} iterations.")
     if results["narrow"]:
         said.append("NARROW: copies of the nets an eighth as wide, started from the project's own small classifier.")
+    for name, split, images in sorted({(*row["data"].split(), row["images"]) for row in results["rows"]}):
+        counts = COUNTS.get(name.partition("-")[0], {}).get(split, {})
+        if counts and images not in counts.values():
+            whole = ", ".join(f"{count} in {edition}" for edition, count in counts.items())
+            said.append(f"PART OF THE SPLIT: {images} images of {name} {split}; there are {whole}.")
     if said:
         said.append("This page shows that everything runs. Its figures are not the paper's nets'.")
     return "".join(page.paragraph(text, "bad") for text in said)

@@ -71,8 +71,9 @@ def write_model(
     border: str = KEEP,
 ) -> None:
     """What `export_onnx` writes, not verified: for what compares it in its own way."""
-    properties = describe(net, about, io, precision, border).to_properties() if about else {}
     exported = elide(net) if border == ELIDE else net
+    border = KEEP if exported is net else ELIDE
+    properties = describe(net, about, io, precision, border).to_properties() if about else {}
     model = (to_half if precision == "fp16" else to_model)(exported, io, expose, about.mean if about else None)
     helper.set_model_props(model, properties)
     path.write_bytes(model.SerializeToString(deterministic=True))

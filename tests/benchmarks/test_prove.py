@@ -20,7 +20,7 @@ from export import nodes
 from export.border import whole_tops
 from export.to_onnx import plain_about, randomise, write_model
 from fcn.files import sha256
-from reference import NETS, build
+from reference import NETS, build, save_caffemodel
 from reference.data.voc import MEAN
 from reference.layers import Convolution, Pooling
 from reference.net import Net, NetSpec
@@ -122,8 +122,13 @@ def test_a_net_that_is_not_the_authors_is_told(tmp_path: Path, capsys: pytest.Ca
 def test_float16_needs_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write(tmp_path / "model.onnx", precision="fp16")
     assert prove.main([str(model), "--provider", "cpu"]) == 2
-    assert "give their checkpoint with --weights" in capsys.readouterr().err
+    assert "give their checkpoint or caffemodel with --weights" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [model]
+    net = build(NET, width=1 / 16)
+    randomise(net, 0)
+    save_caffemodel(net, tmp_path / "net.caffemodel")
+    assert prove.main([str(model), "--provider", "cpu", "--weights", str(tmp_path / "net.caffemodel")]) == 0
+    assert certificate(model)["precision"] == "fp16" and certificate(model)["weights_unchanged"]
 
 
 def test_what_cannot_be_proven_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

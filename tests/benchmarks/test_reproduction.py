@@ -26,10 +26,13 @@ def test_other_files_are_refused_in_one_line(
 
 
 def test_what_makes_figures_incomparable_is_said_first() -> None:
-    whole = {"shortened": None, "narrow": False}
+    row = {"data": "voc seg11valid", "images": 736}
+    whole = {"shortened": None, "narrow": False, "rows": [row, {"data": "shapes test", "images": 100}]}
     assert reproduction.warnings(whole) == ""
     assert "SHORTENED: every stage was cut to 9 it" in reproduction.warnings(whole | {"shortened": 9})
     assert "NARROW: " in reproduction.warnings(whole | {"narrow": True})
+    said = reproduction.warnings(whole | {"rows": [row | {"images": 14}]})
+    assert "PART OF THE SPLIT: 14 images of voc seg11valid; there are 736 in the authors" in said
 
 
 def test_a_cell_is_ours_above_theirs_and_the_difference() -> None:
