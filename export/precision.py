@@ -16,8 +16,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.border import EdgePad, Frame, Paste
 from export.graph import to_model
+from export.pasting import EdgePad, Frame, Paste
 from export.verify import images, sizes
 from fcn.cli import BadInput
 from reference.layers import (

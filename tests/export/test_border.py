@@ -12,10 +12,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from export.border import EdgePad, Frame, Paste, Trunk, elide, whole_tops, zones
+from export.border import elide, whole_tops
 from export.graph import to_model
+from export.pasting import EdgePad, Frame, Paste
 from export.precision import to_half
 from export.to_onnx import export_onnx
+from export.trunk import Trunk, zones
 from reference import NETS, build
 from reference.layers import Convolution, Input, Layer, Pooling
 from reference.net import Net, NetSpec

@@ -1,0 +1,212 @@
+"""The layers that a net with an elided border has besides Caffe's, in PyTorch and in ONNX: frame, edge pad, paste.
+
+What they are for stands in export/border.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from export.nodes import Graph, emits
+from reference.layers import Layer, Pair, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame(Layer):
+    """Zeros around the image: `low` before it, and after it so many that each axis has stride * q + fixed pixels, where
+    q = (size + shift) // stride.
+    """
+
+    low: Pair
+    stride: Pair
+    shift: Pair
+    fixed: Pair
+
+    pointwise: ClassVar[bool] = False
+
+    def sizes(self, sizes: Sequence[int]) -> Pair:
+        """Height and width of the top, for an image's."""
+        height, width = (
+            stride * ((size + shift) // stride) + fixed
+            for size, stride, shift, fixed in zip(sizes, self.stride, self.shift, self.fixed, strict=True)
+        )
+        return height, width
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        return ((*bottoms[0][:2], *self.sizes(bottoms[0][2:])),)
+
+    def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
+        (x,) = bottoms
+        height, width = self.sizes(x.shape[2:])
+        (top, left), (h, w) = self.low, x.shape[2:]
+        return F.pad(x, (left, width - left - w, top, height - top - h))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgePad(Layer):
+    """The first and last cells repeated `low` and `high` times; where these are negative, so many are cut off."""
+
+    low: Pair
+    high: Pair
+
+    pointwise: ClassVar[bool] = False
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        sizes = (size + low + high for size, low, high in zip(bottoms[0][2:], self.low, self.high, strict=True))
+        return ((*bottoms[0][:2], *sizes),)
+
+    def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
+        (top, left), (bottom, right) = self.low, self.high
+        h, w = bottoms[0].shape[2:]
+        x = bottoms[0][:, :, max(-top, 0) : h + min(bottom, 0), max(-left, 0) : w + min(right, 0)]
+        return F.pad(x, tuple(max(each, 0) for each in (left, right, top, bottom)), mode="replicate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paste(Layer):
+    """The whole top: the window (first bottom) from cell `start` on, and around it what the blank image gives.
+
+    The blob holds that: on each axis `low` cells at the border, a constant one, and for each remainder of the image's
+    size (second bottom) by the top's stride `high` cells at the other border. `cells` has, for each remainder, the
+    top's size less that quotient.
+    """
+
+    start: Pair
+    low: Pair
+    high: Pair
+    stride: Pair
+    cells: tuple[tuple[int, ...], tuple[int, ...]]
+
+    pointwise: ClassVar[bool] = False
+
+    def blob_shapes(self, *bottoms: Shape) -> dict[str, Shape]:
+        rows, columns = (self.low[axis] + 1 + self.stride[axis] * self.high[axis] for axis in (0, 1))
+        return {"table": (1, bottoms[0][1], rows, columns)}
+
+    def size(self, image: int, axis: int) -> int:
+        """The top's size for an image's."""
+        quotient, remainder = divmod(image, self.stride[axis])
+        return quotient + self.cells[axis][remainder]
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        window, image = bottoms
+        return ((*window[:2], *(self.size(image[2 + axis], axis) for axis in (0, 1))),)
+
+    def forward(self, blobs: Mapping[str, Tensor], *bottoms: Tensor, training: bool = False) -> Tensor:
+        window, image = bottoms
+        whole = blobs["table"]
+        for axis in (0, 1):
+            whole = whole.index_select(2 + axis, self._cells(image.shape[2 + axis], axis).to(whole.device))
+        whole = whole.repeat(window.shape[0], 1, 1, 1)
+        (top, left), (h, w) = self.start, window.shape[2:]
+        whole[:, :, top : top + h, left : left + w] = window
+        return whole
+
+    def _cells(self, image: int, axis: int) -> Tensor:
+        """The table's cell for each of the blank top's."""
+        low, high, size = self.low[axis], self.high[axis], self.size(image, axis)
+        cells = torch.full((size,), low)
+        cells[:low] = torch.arange(low)
+        cells[size - high :] = low + 1 + image % self.stride[axis] * high + torch.arange(high)
+        return cells
+
+
+# --- the same in ONNX -------------------------------------------------------------------------------------------------
+
+ROWS, COLUMNS = 2, 3
+LAST = 2**31 - 1
+
+
+@emits(Frame)
+def _emit_frame(graph: Graph, layer: Frame, bottoms: Sequence[str], top: str) -> None:
+    name, size = layer.name, graph.size(bottoms[0])
+    shifted = graph.helper("Add", [size, graph.constant(f"{name}/shift", layer.shift)], name, "shifted")
+    stride = graph.constant(f"{name}/stride", layer.stride)
+    quotient = graph.helper("Div", [shifted, stride], name, "quotient")
+    whole = graph.helper("Mul", [quotient, stride], name, "whole")
+    fixed = [fixed - low for fixed, low in zip(layer.fixed, layer.low, strict=True)]
+    room = graph.helper("Add", [whole, graph.constant(f"{name}/fixed", fixed)], name, "room")
+    after = graph.helper("Sub", [room, size], name, "after")
+    before = graph.constant(f"{name}/before", (0, 0, *layer.low, 0, 0))
+    graph.node("Pad", [bottoms[0], graph.helper("Concat", [before, after], name, "pads", axis=0)], top, name)
+
+
+@emits(EdgePad)
+def _emit_edge_pad(graph: Graph, layer: EdgePad, bottoms: Sequence[str], top: str) -> None:
+    name, x = layer.name, bottoms[0]
+    grown = any(each > 0 for each in (*layer.low, *layer.high))
+    if any(each < 0 for each in (*layer.low, *layer.high)):
+        starts = graph.constant(f"{name}/starts", [max(-each, 0) for each in layer.low])
+        ends = graph.constant(f"{name}/ends", [each if each < 0 else LAST for each in layer.high])
+        axes = graph.constant(f"{name}/axes", (ROWS, COLUMNS))
+        x = graph.node("Slice", [x, starts, ends, axes], f"{name}/cut" if grown else top, f"{name}/cut")
+    if grown:
+        low, high = ([max(each, 0) for each in side] for side in (layer.low, layer.high))
+        graph.node("Pad", [x, graph.constant(f"{name}/pads", (0, 0, *low, 0, 0, *high))], top, name, mode="edge")
+
+
+@emits(Paste)
+def _emit_paste(graph: Graph, layer: Paste, bottoms: Sequence[str], top: str) -> None:
+    """Every cell is gathered from the table and from the window (off the window, from its edge), and one is taken.
+
+    Slices and concatenations would read better; TensorRT's parser makes some thirty layers of every slice whose ends
+    follow from the image's size.
+    """
+    name, (window, image) = layer.name, bottoms
+    sizes = graph.helper("Shape", [window], name, "window")
+    (whole,) = graph.blobs(layer)
+    inside = []
+    for axis in (0, 1):
+        whole, window, within = _emit_axis(graph, layer, (whole, window, image), sizes, axis)
+        inside.append(within)
+    # Rows stand above columns: N x 1 and M.
+    column = graph.helper("Unsqueeze", [inside[0], graph.constant(f"{name}/one", [1])], name, "column")
+    mask = graph.helper("And", [column, inside[1]], name, "inside")
+    graph.node("Where", [mask, window, whole], top, name)
+
+
+def _emit_axis(
+    graph: Graph, layer: Paste, tensors: tuple[str, str, str], sizes: str, axis: int
+) -> tuple[str, str, str]:
+    """Table and window with one axis as long as the top, and which of its cells lie in the window."""
+    (table, window, image), name = tensors, f"{layer.name}{axis}"
+    low, high = layer.low[axis], layer.high[axis]
+
+    def compute(op: str, left: str, right: str, what: str) -> str:
+        return graph.helper(op, [left, right], name, what)
+
+    def number(value: int, what: str) -> str:
+        return graph.constant(f"{name}/{what}", np.array(value, np.int64))
+
+    zero, one = number(0, "zero"), number(1, "one")
+    # The top's cells: a quotient, and what belongs to the remainder.
+    size = compute("Gather", graph.size(image), number(axis, "axis"), "size")
+    stride = number(layer.stride[axis], "stride")
+    quotient = compute("Div", size, stride, "quotient")
+    remainder = compute("Sub", size, compute("Mul", quotient, stride, "product"), "remainder")
+    table_of_cells = graph.constant(f"{name}/cells", layer.cells[axis])
+    cells = compute("Add", quotient, compute("Gather", table_of_cells, remainder, "extra"), "length")
+    every = graph.helper("Range", [zero, cells, one], name, "every")
+    # In the table: the border, the constant cell, and the other border of that remainder.
+    depth = number(high, "high")
+    far = compute("Sub", every, compute("Sub", cells, depth, "near"), "far")
+    begin = compute("Add", compute("Mul", remainder, depth, "skipped"), number(low + 1, "first"), "begin")
+    further = compute("GreaterOrEqual", far, zero, "further")
+    near = compute("Min", every, number(low, "low"), "border")
+    place = graph.helper("Where", [further, compute("Add", far, begin, "other"), near], name, "place")
+    # In the window.
+    at = compute("Sub", every, number(layer.start[axis], "start"), "at")
+    held = compute("Gather", sizes, number(ROWS + axis, "dimension"), "held")
+    clipped = compute("Min", compute("Max", at, zero, "after"), compute("Sub", held, one, "last"), "clipped")
+    gathered = [
+        graph.helper("Gather", [each, index], name, what, axis=ROWS + axis)
+        for each, index, what in ((table, place, "blank"), (window, clipped, "filled"))
+    ]
+    return gathered[0], gathered[1], compute("Equal", at, clipped, "within")
