@@ -18,6 +18,7 @@ from export.border import BORDERS, ELIDE, KEEP, elide
 from export.ends import IMAGE
 from export.graph import IO, label_names, to_model
 from export.precision import PRECISIONS, to_half
+from export.tiling import tiling
 from export.verify import Disagreement, Report, verify
 from fcn import cli
 from fcn.cli import BadInput
@@ -101,6 +102,7 @@ def describe(net: Net, about: About, io: str, precision: str = "fp32", border: s
             weights_sha256=weights_sha256(net),
             definition=net_to_text(spec.deploy()),
             provenance={**about.provenance, **origin},
+            tiling=tiling(spec),
         )
     except ValueError as error:
         raise BadInput(f"{spec.name}: its description does not hold together ({error})") from error

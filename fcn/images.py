@@ -121,9 +121,12 @@ def colour(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """The image with every class but background (0) and void laid over it in its colour; H x W x 3 uint8."""
-    mixed = (1 - opacity) * image + opacity * colour(label, palette)
-    shown = ((label != 0) & (label != VOID))[..., None]
-    return np.where(shown, mixed.round(), image).astype(np.uint8)
+    result = np.empty_like(image)
+    for row, ids, out in zip(image, label, result, strict=True):  # row by row: in floats a large image takes gigabytes
+        mixed = (1 - opacity) * row + opacity * colour(ids, palette)
+        shown = ((ids != 0) & (ids != VOID))[:, None]
+        out[:] = np.where(shown, mixed.round(), row)
+    return result
 
 
 @contextmanager

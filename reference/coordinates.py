@@ -112,6 +112,20 @@ def crop_offset(layers: Sequence[Layer], top: str, like: str) -> int:
     return int(offsets.pop())
 
 
+def intervals(layers: Sequence[Layer], top: str, pixel: int, axis: int) -> dict[str, tuple[int, int]]:
+    """The first and last pixel of every top that `pixel` of `top` depends on, borders ignored."""
+    seen = {top: (pixel, pixel)}
+    for layer in reversed(layers):
+        for name in layer.tops:
+            if name not in seen or not layer.bottoms:
+                continue
+            interval = dependence(layer, *seen[name], axis)
+            for bottom in _bottoms(layer):
+                first, last = seen.get(bottom, interval)
+                seen[bottom] = min(first, interval[0]), max(last, interval[1])
+    return seen
+
+
 def receptive_field(layers: Sequence[Layer], top: str, of: str = "data", axis: int = 0) -> int:
     """Pixels of `of` that one pixel of `top` sees on an axis: the most over all of its phases.
 
@@ -120,15 +134,7 @@ def receptive_field(layers: Sequence[Layer], top: str, of: str = "data", axis: i
     strides = [layer.stride[axis] for layer in layers if isinstance(layer, Deconvolution)]
     widest = 0
     for pixel in range(math.prod(strides)):
-        seen = {top: (pixel, pixel)}
-        for layer in reversed(layers):
-            for name in layer.tops:
-                if name not in seen or not layer.bottoms:
-                    continue
-                interval = dependence(layer, *seen[name], axis)
-                for bottom in _bottoms(layer):
-                    first, last = seen.get(bottom, interval)
-                    seen[bottom] = min(first, interval[0]), max(last, interval[1])
+        seen = intervals(layers, top, pixel, axis)
         if of not in seen:
             raise NoMap(f"{top} does not depend on {of}")
         widest = max(widest, seen[of][1] - seen[of][0] + 1)

@@ -26,7 +26,7 @@ from runtime.device import open_device
 from runtime.lane import Lane, Shared
 from runtime.library import Library, load
 from runtime.metadata import Metadata
-from runtime.profiles import Profile, text
+from runtime.profiles import Profile, Shape, text
 from runtime.reuse import Pool
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class EngineBackend:
     def covers(self, shape: tuple[int, ...]) -> bool:
         """Whether a profile holds an input of `shape`."""
         return profiles.choose(self.profiles, shape) is not None
+
+    def largest(self, shape: Shape) -> Shape | None:
+        """The greatest input that the profiles take in place of `shape`, if any."""
+        return profiles.largest(self.profiles, shape)
 
     def close(self) -> None:
         """Release everything, once runs under way have ended. Graphs, contexts, buffers and streams go first."""

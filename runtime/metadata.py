@@ -9,14 +9,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from fcn.classes import check
 from fcn.cli import BadInput
 
 FORMAT = 1
 PREFIX = "fcn."
+# Fields that files of earlier versions lack; their defaults stand for that.
+LATER = ("tiling",)
 FOREIGN = "not a model written by this project's export; use python export/to_onnx.py"
+
+
+class Tiling(NamedTuple):
+    """How an image may be cut on one axis so that its parts give what the whole gives; all in pixels.
+
+    A part that begins at a multiple of `stride`, and ends at one or with the image, gives the whole's labels from `low`
+    pixels after its beginning until `high` before its end, and up to its end where that is the image's.
+    """
+
+    stride: int
+    low: int
+    high: int
+
+    @property
+    def least(self) -> int:
+        """The shortest part that is of use: the next one begins a stride later."""
+        return (-(-(self.low + self.high) // self.stride) + 1) * self.stride
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,8 @@ class Metadata:
     channel_order: str = "BGR"
     void: int = 255
     """The label that means "no class" in ground truth; a net never gives it."""
+    tiling: tuple[Tiling, Tiling] | None = None
+    """For height and width; None where a label depends on the whole image, or nobody knows."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -65,6 +86,12 @@ class Metadata:
             raise ValueError(f'io {self.io!r}: only "scores", "labels" and "image" are supported')
         if self.void not in range(len(self.classes), 256):
             raise ValueError(f"void {self.void!r}: a label above the class ids, 255 at most")
+        if self.tiling is not None:
+            object.__setattr__(self, "tiling", tuple(Tiling(*axis) for axis in self.tiling))
+            if len(self.tiling) != 2 or not all(type(n) is int and n >= 0 for axis in self.tiling for n in axis):
+                raise ValueError("tiling: for height and width a stride and two numbers of pixels")
+            if not all(axis.stride for axis in self.tiling):
+                raise ValueError("tiling: a stride of 0")
         if not isinstance(self.provenance, dict):
             raise ValueError("provenance: a dictionary")
 
@@ -93,6 +120,8 @@ class Metadata:
                 )
             values: dict[str, Any] = {}
             for entry in fields(cls):
+                if entry.name in LATER and PREFIX + entry.name not in properties:
+                    continue
                 text = properties[PREFIX + entry.name]
                 values[entry.name] = text if entry.type == "str" else json.loads(text)
             return cls(**values)

@@ -97,5 +97,16 @@ def choose(profiles: Sequence[Profile], shape: Sequence[int]) -> int | None:
     return min(holding, key=lambda index: _distance(profiles[index].opt, shape), default=None)
 
 
+def largest(profiles: Sequence[Profile], shape: Sequence[int]) -> Shape | None:
+    """The greatest shape that runs of a batch as large as that of `shape`: this itself where a profile holds it.
+
+    None where no profile takes that many images.
+    """
+    if choose(profiles, shape) is not None:
+        return tuple(shape)
+    greatest = [profile.max for profile in profiles if profile.min[0] <= shape[0] <= profile.max[0]]
+    return max(greatest, key=lambda each: math.prod(each[1:]), default=None)
+
+
 def _distance(tuned: Sequence[int], shape: Sequence[int]) -> float:
     return sum(abs(math.log(size / best)) for size, best in zip(shape, tuned, strict=True))

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from fcn import cli
 from fcn.cli import BadInput
 from fcn.files import atomic
 from fcn.images import overlay, read_image, write_image, write_label
-from runtime.segmenter import Segmenter, labels, softmax
+from runtime.segmenter import SIDE, Progress, Segmenter, labels, softmax
 
 SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 AHEAD = 4  # images that wait decoded, and results that wait unwritten: the net stays busy, memory bounded
@@ -73,6 +74,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="ONNX",
         help="the .onnx file an engine was built from: ONNX Runtime then runs images outside the engine's profiles",
     )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="longest side of what is run at once; larger images are run in tiles, to the same labels (default: "
+        f"{SIDE}; of an engine: its profiles')",
+    )
     return parser.parse_args(argv)
 
 
@@ -80,7 +88,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     jobs = plan(find(args.images), args.out, args.overlay, args.probabilities)
-    with Segmenter.open(args.model, args.provider, args.threads, args.fallback) as segmenter:
+    with Segmenter.open(args.model, args.provider, args.threads, args.fallback, args.tile) as segmenter:
         if args.probabilities:
             segmenter.require_scores()
         start = time.perf_counter()
@@ -151,12 +159,14 @@ def run(segmenter: Segmenter, jobs: Sequence[Job]) -> tuple[np.ndarray, int]:
         for job, decoding in decode(jobs):
             try:
                 image = decoding.result()
-                label, probabilities = infer(segmenter, image, job.probabilities is not None)
+                progress = partial(tqdm, desc=job.image.name, unit="tile", leave=False, disable=None)
+                label, probabilities = infer(segmenter, image, job.probabilities is not None, progress)
             except (BadInput, MemoryError) as problem:
                 reason = " ".join(str(problem).split()).removeprefix(f"{job.image}: ") or "not enough memory"
                 tqdm.write(f"skipped {job.image}: {reason}", file=sys.stderr)
             else:
-                pixels += np.bincount(label.ravel(), minlength=256)
+                for row in label:  # one by one: bincount makes int64 of them
+                    pixels += np.bincount(row, minlength=256)
                 done += 1
                 unwritten.append(writer.submit(write, job, image, label, probabilities, palette))
             while unwritten and (unwritten[0].done() or len(unwritten) > AHEAD):
@@ -179,11 +189,13 @@ def decode(jobs: Iterable[Job]) -> Iterator[tuple[Job, Future[np.ndarray]]]:
             yield waiting.popleft()
 
 
-def infer(segmenter: Segmenter, image: np.ndarray, scored: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def infer(
+    segmenter: Segmenter, image: np.ndarray, scored: bool, progress: Progress
+) -> tuple[np.ndarray, np.ndarray | None]:
     """H x W uint8 ids, and if `scored` K x H x W float32 probabilities, of one run of the net."""
     if not scored:
-        return segmenter(image), None
-    scores = segmenter.scores(image)
+        return segmenter(image, progress), None
+    scores = segmenter.scores(image, progress)
     return labels(scores), softmax(scores)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from fcn.cli import BadInput
-from runtime.metadata import Metadata
+from runtime.metadata import Metadata, Tiling
 from tests.runtime.models import metadata
 
 
@@ -17,6 +17,13 @@ def test_round_trip_keeps_every_field_exactly() -> None:
     assert all(key.startswith("fcn.") and isinstance(value, str) for key, value in properties.items())
     assert Metadata.from_properties({**properties, "other.tool": "ignored", "fcn.later": "1"}) == said
     assert len(properties) == len(dataclasses.fields(Metadata))
+
+
+def test_files_of_earlier_versions_know_no_tiling() -> None:
+    properties = metadata(tiling=[[32, 217, 223]] * 2).to_properties()
+    assert Metadata.from_properties(properties).tiling == 2 * (Tiling(32, 217, 223),)
+    del properties["fcn.tiling"]
+    assert Metadata.from_properties(properties) == metadata()
 
 
 def test_lists_become_tuples_and_fields_are_frozen() -> None:
@@ -41,6 +48,10 @@ def test_lists_become_tuples_and_fields_are_frozen() -> None:
         ({"io": "pixels"}, "io"),
         ({"void": 3}, "void"),
         ({"provenance": []}, "provenance"),
+        ({"tiling": [[32, 1, 1]]}, "tiling"),
+        ({"tiling": [[0, 1, 1]] * 2}, "tiling"),
+        ({"tiling": [[32, -1, 1]] * 2}, "tiling"),
+        ({"tiling": [[32, 1.5, 1]] * 2}, "tiling"),
     ],
 )
 def test_contradictions_are_refused_when_writing_and_reading(changes: dict, message: str) -> None:
@@ -70,6 +81,6 @@ def test_foreign_and_incomplete_models_are_told_apart() -> None:
     with pytest.raises(BadInput, match=r"not a model written by this project's export; use python export/to_onnx.py"):
         Metadata.from_properties({"author": "someone"})
     properties = metadata().to_properties()
-    for key in set(properties) - {"fcn.format"}:
+    for key in set(properties) - {"fcn.format", "fcn.tiling"}:
         with pytest.raises(BadInput, match=f"lacks '{key}'"):
             Metadata.from_properties({k: v for k, v in properties.items() if k != key})

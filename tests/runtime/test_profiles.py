@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fcn.cli import BadInput
-from runtime.profiles import VOC, Profile, check, choose, default, from_options, parse, text
+from runtime.profiles import VOC, Profile, check, choose, default, from_options, largest, parse, text
 
 FREE = (-1, 3, -1, -1)
 SMALL = Profile((1, 3, 1, 1), (1, 3, 100, 100), (8, 3, 300, 300))
@@ -73,3 +73,10 @@ def test_an_input_runs_under_the_profile_tuned_nearest() -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 1025, 1), (9, 3, 9, 9), (1, 4, 9, 9), (3, 3, 400, 400), (1, 3, 9), ()])
 def test_what_no_profile_holds_runs_under_none(shape: tuple[int, ...]) -> None:
     assert choose([SMALL, LARGE], shape) is None
+
+
+def test_the_greatest_input_is_that_of_the_profile_with_most_room() -> None:
+    assert largest([SMALL, LARGE], (1, 3, 250, 5000)) == LARGE.max
+    assert largest([SMALL, LARGE], (4, 3, 250, 5000)) == SMALL.max  # the other takes two images
+    assert largest([SMALL, LARGE], (9, 3, 250, 250)) is None
+    assert largest([SMALL, LARGE], (2, 3, 250, 999)) == (2, 3, 250, 999)
