@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,12 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.subject import with_weights
 from export.to_onnx import weights_sha256
 from fcn.cli import BadInput
 from fcn.files import existing, sha256
-from reference import checkpoint
 from reference.caffe import load_caffemodel, net_from_text
 from reference.net import Net
-from reference.runs import WEIGHTS
 from runtime import build
 from runtime.engine import EngineBackend
 from runtime.ort import OrtBackend
@@ -103,15 +102,14 @@ def _rounded(path: Path, net: Net, weights: Path | None, sha: str) -> dict[str, 
     """The weights that a float16 file was made of: of a checkpoint or a caffemodel, since it holds them rounded and
     scaled.
     """
-    beside = [each for each in (path.with_suffix(".safetensors"), path.with_name(WEIGHTS)) if each.exists()]
-    for candidate in [weights] if weights else beside:
-        if candidate.suffix == ".caffemodel":
-            found = Net(net.spec)
-            load_caffemodel(found, candidate)
-        else:
-            found = checkpoint.load(candidate).net
-        if weights_sha256(found) == sha:
-            return found.state_dict()
+    if weights and weights.suffix == ".caffemodel":
+        own = Net(net.spec)
+        load_caffemodel(own, weights)
+        found = own if weights_sha256(own) == sha else None
+    else:
+        found = with_weights(path, weights, sha)
+    if found:
+        return found.state_dict()
     if weights:
         raise BadInput(f"{weights}: holds other weights than {path} was exported from; give those")
     raise BadInput(f"{path}: holds its weights rounded to float16: give their checkpoint or caffemodel with --weights")
@@ -124,7 +122,7 @@ def exposed(source: Path, target: Path, net: Net) -> list[str]:
     made = {name for node in graph.node for name in node.output}
     given = {output.name for output in graph.output}
     half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
-    names = [top for top in _tops(net) if top in made]
+    names = [top for top in net.spec.deploy().tops if top in made]
     for name in names:
         if name not in given:
             # In a float16 graph the net's input, made of pixels, is still float32.
@@ -132,7 +130,3 @@ def exposed(source: Path, target: Path, net: Net) -> list[str]:
             graph.output.append(helper.make_tensor_value_info(name, kind, None))
     target.write_bytes(model.SerializeToString())
     return names
-
-
-def _tops(net: Net) -> Iterable[str]:
-    return dict.fromkeys(top for layer in net.spec.deploy().layers for top in layer.tops)

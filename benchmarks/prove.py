@@ -128,7 +128,7 @@ def _records(model: Model, name: str, folder: Path, tolerance: float) -> Iterato
     net.requires_grad_(False)
     path = folder / f"{name}-of-the-records.onnx"
     spec, border = net.spec.deploy(), model.backend.metadata.provenance.get("border", KEEP)
-    computed = whole_tops(spec) if border == ELIDE else dict.fromkeys(top for x in spec.layers for top in x.tops)
+    computed = whole_tops(spec) if border == ELIDE else spec.tops
     tops = [top for top in computed if top not in spec.inputs]
     about = plain_about(net, "the records' recipe", MEAN)
     write_model(net, path, about, expose=tops, precision="fp16" if model.half else "fp32", border=border)
@@ -272,7 +272,7 @@ def _restored(lowered: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _in_order(net: Net, tops: Tops) -> list[str]:
-    return [top for top in dict.fromkeys(top for layer in net.spec.layers for top in layer.tops) if top in tops]
+    return [top for top in net.spec.tops if top in tops]
 
 
 def _divergence(

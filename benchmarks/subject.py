@@ -95,16 +95,23 @@ def _exported(words: list[str], folder: Path) -> Subject:
 
 def _opened(model: Path, weights: Path | None) -> Subject:
     metadata = _metadata(model)
-    # Where the export and the training put them: x.onnx beside x.safetensors, or in the folder of a run.
-    beside = [path for path in (model.with_suffix(".safetensors"), model.with_name(WEIGHTS)) if path.exists()]
-    for path in [weights] if weights else beside:
-        net = checkpoint.load(path).net
-        if weights_sha256(net) == metadata.weights_sha256:
-            return Subject(str(model), model, metadata, net.eval())
+    if net := with_weights(model, weights, metadata.weights_sha256):
+        return Subject(str(model), model, metadata, net.eval())
     if weights:
         raise BadInput(f"{weights}: holds other weights than {model}; give the checkpoint that it was exported from")
     missing = f"no checkpoint with the weights of {model} lies beside it: give it with --weights"
     return Subject(str(model), model, metadata, None, missing)
+
+
+def with_weights(model: Path, weights: Path | None, sha: str) -> Net | None:
+    """The net of the checkpoint `weights`, or of one beside the file, if its weights have that hash."""
+    # Where the export and the training put them: x.onnx beside x.safetensors, or in the folder of a run.
+    beside = [path for path in (model.with_suffix(".safetensors"), model.with_name(WEIGHTS)) if path.exists()]
+    for path in [weights] if weights else beside:
+        net = checkpoint.load(path).net
+        if weights_sha256(net) == sha:
+            return net
+    return None
 
 
 def _built(engine: Path) -> Subject:

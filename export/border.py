@@ -29,7 +29,7 @@ def whole_tops(spec: NetSpec) -> list[str]:
     """The tops that an elided net still computes whole, in order."""
     trunk = Trunk(spec) if len(spec.inputs) == 1 else None
     within = trunk.tops - set(trunk.frontier) if trunk else set()
-    return [top for top in dict.fromkeys(top for x in spec.layers for top in x.tops) if top not in within]
+    return [top for top in spec.tops if top not in within]
 
 
 def elide(net: Net) -> Net:

@@ -8,7 +8,7 @@ and holds what the whole run holds there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reference.layers import (
@@ -189,34 +189,34 @@ class Trunk:
         long for all of them, so it must end between the two for each.
         """
         stride = self.stride(axis)
-        plans = [plan for shift in range(stride) if (plan := self._plan(axis, stride, shift))]
+        seen = {size: self.zones(size, axis) for size in range(stride, 3 * stride)}
+        plans = [plan for shift in range(stride) if (plan := self._plan(axis, stride, shift, seen))]
         if not plans:
             return None
         return min(plans, key=lambda plan: plan.shift + plan.windows[self.image].end - plan.windows[self.image].start)
 
-    def _plan(self, axis: int, stride: int, shift: int) -> Plan | None:
-        """The windows that follow from what must be pasted; None where one would reach into the border."""
-        sizes = range(stride, 3 * stride)
-        seen = [self.zones(size, axis) for size in sizes]
+    def _plan(self, axis: int, stride: int, shift: int, seen: Mapping[int, Mapping[str, Zones]]) -> Plan | None:
+        """The windows that follow from what must be pasted; None where one would reach into the border.
+
+        seen: the zones by an image's size, for every remainder.
+        """
+        one = seen[stride]
 
         def ends(top: str, what: str) -> list[int]:
             """Zone boundaries, less rate * q, over all remainders."""
-            rate = stride // seen[0][top].stride
-            return [
-                getattr(zone[top], what) - rate * ((size + shift) // stride)
-                for size, zone in zip(sizes, seen, strict=True)
-            ]
+            rate = stride // one[top].stride
+            return [getattr(zone[top], what) - rate * ((size + shift) // stride) for size, zone in seen.items()]
 
-        needs: dict[str, Span] = {top: Span(seen[0][top].first, max(ends(top, "last"))) for top in self.frontier}
+        needs: dict[str, Span] = {top: Span(one[top].first, max(ends(top, "last"))) for top in self.frontier}
         windows: dict[str, Span] = {}
         for layer in reversed(self.layers):
             top = layer.tops[0]
             if top not in windows:
                 windows[top] = needs[top]
                 if self._extends(layer):
-                    start, end = seen[0][top].first - 1, max(ends(top, "last")) + 1
+                    start, end = one[top].first - 1, max(ends(top, "last")) + 1
                     windows[top] = Span(max(needs[top].start, start), min(needs[top].end, end))
-                if windows[top].start < seen[0][top].border_end or windows[top].end >= min(ends(top, "border_start")):
+                if windows[top].start < one[top].border_end or windows[top].end >= min(ends(top, "border_start")):
                     return None
             if layer.in_place:
                 continue

@@ -58,6 +58,11 @@ class NetSpec:
         read = {bottom for layer in self.layers for bottom in layer.bottoms if bottom not in layer.tops}
         return tuple(dict.fromkeys(top for layer in self.layers for top in layer.tops if top not in read))
 
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """Every top, in the order in which they are first made."""
+        return tuple(dict.fromkeys(top for layer in self.layers for top in layer.tops))
+
     def needed(self, tops: Iterable[str]) -> tuple[Layer, ...]:
         """The layers that `tops` are computed from, in order."""
         wanted, kept = set(tops), []
