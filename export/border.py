@@ -142,8 +142,8 @@ def _tables(net: Net, trunk: Trunk, pastes: Mapping[str, Paste]) -> dict[str, Te
         for top, paste in pastes.items():
             for index, size in enumerate(sizes):
                 rows, columns = (_cells_of(paste, size[axis], int(cells[top][axis][index]), axis) for axis in (0, 1))
-                whole = blank[top][index : index + 1]
-                tables[top][:, :, rows[0][:, None], columns[0]] = whole[:, :, rows[1][:, None], columns[1]]
+                whole = blank[top][index].permute(1, 2, 0)
+                tables[top][0, rows[0][:, None], columns[0]] = whole[rows[1][:, None], columns[1]]
     return {f"{module_name(paste.name)}.table": tables[top] for top, paste in pastes.items()}
 
 

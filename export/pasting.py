@@ -87,8 +87,9 @@ class Paste(Layer):
     pointwise: ClassVar[bool] = False
 
     def blob_shapes(self, *bottoms: Shape) -> dict[str, Shape]:
+        # Channels last: a cell is one piece of memory, and a gather of cells copies few pieces.
         rows, columns = (self.low[axis] + 1 + self.stride[axis] * self.high[axis] for axis in (0, 1))
-        return {"table": (1, bottoms[0][1], rows, columns)}
+        return {"table": (1, rows, columns, bottoms[0][1])}
 
     def size(self, image: int, axis: int) -> int:
         """The top's size for an image's."""
@@ -103,8 +104,8 @@ class Paste(Layer):
         window, image = bottoms
         whole = blobs["table"]
         for axis in (0, 1):
-            whole = whole.index_select(2 + axis, self._cells(image.shape[2 + axis], axis).to(whole.device))
-        whole = whole.repeat(window.shape[0], 1, 1, 1)
+            whole = whole.index_select(1 + axis, self._cells(image.shape[2 + axis], axis).to(whole.device))
+        whole = whole.permute(0, 3, 1, 2).repeat(window.shape[0], 1, 1, 1)
         (top, left), (h, w) = self.start, window.shape[2:]
         whole[:, :, top : top + h, left : left + w] = window
         return whole
@@ -154,30 +155,58 @@ def _emit_edge_pad(graph: Graph, layer: EdgePad, bottoms: Sequence[str], top: st
 
 @emits(Paste)
 def _emit_paste(graph: Graph, layer: Paste, bottoms: Sequence[str], top: str) -> None:
-    """Every cell is gathered from the table and from the window (off the window, from its edge), and one is taken.
+    """The window with zeros around it where it lies, the blank top elsewhere.
 
     Slices and concatenations would read better; TensorRT's parser makes some thirty layers of every slice whose ends
-    follow from the image's size.
+    follow from the image's size. Rows and columns are computed together, as vectors of two.
     """
     name, (window, image) = layer.name, bottoms
-    sizes = graph.helper("Shape", [window], name, "window")
-    (whole,) = graph.blobs(layer)
-    inside = []
+
+    def compute(op: str, left: str, right: str, what: str) -> str:
+        return graph.helper(op, [left, right], name, what)
+
+    def pair(values: Sequence[int], what: str) -> str:
+        return graph.constant(f"{name}/{what}", values)
+
+    # The top's cells: the size's quotient by the stride, and what belongs to the remainder.
+    size, stride = graph.size(image), pair(layer.stride, "stride")
+    quotient = compute("Div", size, stride, "quotient")
+    remainder = compute("Sub", size, compute("Mul", quotient, stride, "product"), "remainder")
+    of_both = compute("Add", remainder, pair((0, layer.stride[0]), "second"), "entry")
+    extra = compute("Gather", pair((*layer.cells[0], *layer.cells[1]), "extras"), of_both, "extra")
+    cells = compute("Add", quotient, extra, "cells")
+    # Where the table has the far border of this remainder, and where the top has it.
+    depth = pair(layer.high, "high")
+    after_constant = pair([low + 1 for low in layer.low], "first")
+    begin = compute("Add", compute("Mul", remainder, depth, "skipped"), after_constant, "begin")
+    near = compute("Sub", cells, depth, "near")
+    # Where the window ends.
+    start = pair(layer.start, "start")
+    end = compute("Add", graph.helper("Shape", [window], name, "held", start=2, end=4), start, "end")
+    room = compute("Sub", cells, end, "room")
+
+    (whole,), inside = graph.blobs(layer), []
     for axis in (0, 1):
-        whole, window, within = _emit_axis(graph, layer, (whole, window, image), sizes, axis)
+        which = graph.constant(f"{name}{axis}/axis", np.array(axis, np.int64))
+        here = [
+            graph.helper("Gather", [each, which], f"{name}{axis}", what)
+            for each, what in ((cells, "cells"), (near, "near"), (begin, "begin"), (end, "end"))
+        ]
+        place, within = _emit_axis(graph, f"{name}{axis}", layer.low[axis], layer.start[axis], here)
+        whole = graph.helper("Gather", [whole, place], f"{name}{axis}", "blank", axis=1 + axis)
         inside.append(within)
+    blank = graph.helper("Transpose", [whole], name, "blank", perm=(0, 3, 1, 2))
+    before = pair((0, 0, *layer.start, 0, 0), "before")
+    pads = graph.helper("Concat", [before, room], name, "pads", axis=0)
+    placed = graph.helper("Pad", [window, pads], name, "placed")
     # Rows stand above columns: N x 1 and M.
-    column = graph.helper("Unsqueeze", [inside[0], graph.constant(f"{name}/one", [1])], name, "column")
-    mask = graph.helper("And", [column, inside[1]], name, "inside")
-    graph.node("Where", [mask, window, whole], top, name)
+    column = compute("Unsqueeze", inside[0], pair([1], "one"), "column")
+    graph.node("Where", [compute("And", column, inside[1], "inside"), placed, blank], top, name)
 
 
-def _emit_axis(
-    graph: Graph, layer: Paste, tensors: tuple[str, str, str], sizes: str, axis: int
-) -> tuple[str, str, str]:
-    """Table and window with one axis as long as the top, and which of its cells lie in the window."""
-    (table, window, image), name = tensors, f"{layer.name}{axis}"
-    low, high = layer.low[axis], layer.high[axis]
+def _emit_axis(graph: Graph, name: str, low: int, start: int, scalars: Sequence[str]) -> tuple[str, str]:
+    """On one axis: each cell's place in the table, and whether it lies in the window."""
+    cells, near, begin, end = scalars
 
     def compute(op: str, left: str, right: str, what: str) -> str:
         return graph.helper(op, [left, right], name, what)
@@ -185,28 +214,11 @@ def _emit_axis(
     def number(value: int, what: str) -> str:
         return graph.constant(f"{name}/{what}", np.array(value, np.int64))
 
-    zero, one = number(0, "zero"), number(1, "one")
-    # The top's cells: a quotient, and what belongs to the remainder.
-    size = compute("Gather", graph.size(image), number(axis, "axis"), "size")
-    stride = number(layer.stride[axis], "stride")
-    quotient = compute("Div", size, stride, "quotient")
-    remainder = compute("Sub", size, compute("Mul", quotient, stride, "product"), "remainder")
-    table_of_cells = graph.constant(f"{name}/cells", layer.cells[axis])
-    cells = compute("Add", quotient, compute("Gather", table_of_cells, remainder, "extra"), "length")
-    every = graph.helper("Range", [zero, cells, one], name, "every")
-    # In the table: the border, the constant cell, and the other border of that remainder.
-    depth = number(high, "high")
-    far = compute("Sub", every, compute("Sub", cells, depth, "near"), "far")
-    begin = compute("Add", compute("Mul", remainder, depth, "skipped"), number(low + 1, "first"), "begin")
+    zero = number(0, "zero")
+    every = graph.helper("Range", [zero, cells, number(1, "one")], name, "every")
+    far = compute("Sub", every, near, "far")
     further = compute("GreaterOrEqual", far, zero, "further")
-    near = compute("Min", every, number(low, "low"), "border")
-    place = graph.helper("Where", [further, compute("Add", far, begin, "other"), near], name, "place")
-    # In the window.
-    at = compute("Sub", every, number(layer.start[axis], "start"), "at")
-    held = compute("Gather", sizes, number(ROWS + axis, "dimension"), "held")
-    clipped = compute("Min", compute("Max", at, zero, "after"), compute("Sub", held, one, "last"), "clipped")
-    gathered = [
-        graph.helper("Gather", [each, index], name, what, axis=ROWS + axis)
-        for each, index, what in ((table, place, "blank"), (window, clipped, "filled"))
-    ]
-    return gathered[0], gathered[1], compute("Equal", at, clipped, "within")
+    border = compute("Min", every, number(low, "low"), "border")
+    place = graph.helper("Where", [further, compute("Add", far, begin, "other"), border], name, "place")
+    since = compute("GreaterOrEqual", every, number(start, "start"), "since")
+    return place, compute("And", since, compute("Less", every, end, "until"), "within")

@@ -25,7 +25,11 @@ from tests.export.nets import about, compute, narrow, session
 from tests.tolerances import ELIDED
 
 TRUNKS = ("voc-fcn8s", "voc-fcn-alexnet", "voc-fcn-googlenet")
-# One net of each shape: the rest differ in their numbers of classes only.
+# Those of two images pass through, and so does the classifier.
+WHOLE = ("vgg16", "nyud-fcn32s-color-d", "nyud-fcn32s-color-hha")
+ELIDABLE = tuple(name for name in NETS if name not in WHOLE)
+# One net of each shape. The rest differ in their numbers of classes only, and their deconvolutions take long: of those
+# the tops that the whole part reads are compared, which is stricter.
 SHAPES = (*TRUNKS, "voc-fcn32s", "voc-fcn16s", "voc-fcn8s-atonce", "siftflow-fcn8s")
 
 
@@ -56,9 +60,9 @@ def image(height: int, width: int, batch: int = 1) -> torch.Tensor:
 
 def assert_same(name: str, height: int, width: int, batch: int = 1) -> None:
     x = {loud(name).spec.inputs[0]: image(height, width, batch)}
-    outputs = loud(name).spec.outputs
-    whole, less = loud(name).run(outputs, x), elided(name).run(outputs, x)
-    for top in outputs:
+    tops = loud(name).spec.outputs if name in SHAPES else tuple(Trunk(loud(name).spec).frontier)
+    whole, less = loud(name).run(tops, x), elided(name).run(tops, x)
+    for top in tops:
         assert whole[top].shape == less[top].shape
         worst = whole[top].abs().max()
         assert (whole[top] - less[top]).abs().max() <= ELIDED * worst, (name, height, width, top)
@@ -97,8 +101,8 @@ def test_zones_are_what_brute_force_finds(name: str, size: int) -> None:
             assert (inner - inner[:, :1]).abs().max() <= 1e-5 * column.abs().max(), top
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@pytest.mark.parametrize("name", ELIDABLE)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 2))
 @example(1, 1, 1)
 @example(1, 90, 1)
@@ -111,7 +115,7 @@ def test_scores_are_the_same_at_any_size(name: str, height: int, width: int, bat
 def test_scores_are_the_same_at_every_pair_of_remainders(name: str) -> None:
     """Pooling rounds up: what the far border does depends on the size's remainder by the stride."""
     for height in range(20, 36):
-        for width in range(33, 49) if name == "voc-fcn8s" else (33 + height % 16, 48 - height % 5):
+        for width in range(33, 49):
             assert_same(name, height, width)
 
 
@@ -125,13 +129,10 @@ def test_the_windows_are_those_of_the_derivation_by_hand() -> None:
     assert kinds.count(Frame) == 1 and kinds.count(Paste) == 2  # pool4, and score_pool3
 
 
-def test_a_net_without_a_border_passes_through() -> None:
-    classifier = build("vgg16", width=1 / 16)
-    assert elide(classifier) is classifier
-    spec = NETS["voc-fcn32s"](width=1 / 16)
-    assert elide(Net(spec)) is not None
-    both = build("nyud-fcn32s-color-hha", width=1 / 16)
-    assert elide(both) is both
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_of_which_nothing_can_go_passes_through(name: str) -> None:
+    net = build(name, width=1 / 16)
+    assert (elide(net) is net) == (name in WHOLE)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
