@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -29,25 +29,40 @@ STYLE: Any = {  # (Any: matplotlib types its keys as literals)
 
 def latency(figures: Mapping[str, Any]) -> Figure:
     """Medians as bars, with marks at the 90th and 99th percentile; one panel a shape. figures: of latency.json."""
-    sizes = figures["sizes"]
-    tallest = max(len(at["rows"]) for at in sizes)
+    net = f"{figures['net']} ({figures['megabytes']:g} MB)"
+    panels = {f"{at['batch']} x {at['height']}x{at['width']}": at["rows"] for at in figures["sizes"]}
+    return _bars(panels, f"{net}: ms, median | p90 | p99", lambda row: row["begins_with"] == "image")
+
+
+def border(figures: Mapping[str, Any]) -> Figure:
+    """As `latency`, one panel a net and size, elided contenders in another colour. figures: of border.json."""
+    panels = {f"{at['net']}, {at['height']}x{at['width']}": at["rows"] for at in figures["cases"]}
+    what = f"{figures['device']}, {figures['threads']} threads"
+    return _bars(panels, f"{what}: ms, median | p90 | p99", lambda row: row["border"] == "elide")
+
+
+def _bars(
+    panels: Mapping[str, Sequence[Mapping[str, Any]]], title: str, differs: Callable[[Mapping[str, Any]], bool]
+) -> Figure:
+    """One panel each; the rows that differ have another colour."""
+    tallest = max(map(len, panels.values()))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, (0.5 + 0.42 * tallest) * len(sizes) + 0.5), layout="constrained")
-        for ax, at in zip(figure.subplots(len(sizes), 1, squeeze=False)[:, 0], sizes, strict=True):
-            for place, row in enumerate(at["rows"]):
-                colour = COLOURS["8s"] if row["begins_with"] == "image" else COLOURS["16s"]
+        figure = Figure(figsize=(5.2, (0.5 + 0.42 * tallest) * len(panels) + 0.5), layout="constrained")
+        places = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for ax, (name, rows) in zip(places, panels.items(), strict=True):
+            for place, row in enumerate(rows):
+                colour = COLOURS["8s"] if differs(row) else COLOURS["16s"]
                 ax.barh(place, row["median_ms"], height=0.62, color=colour, alpha=0.85)
                 ax.plot([row["median_ms"], row["p99_ms"]], [place, place], color=INK, lw=1)
                 ax.plot([row["p90_ms"], row["p99_ms"]], [place, place], "|", color=INK, ms=7)
                 label = {"textcoords": "offset points", "va": "center"}
                 ax.annotate(f"{row['median_ms']:.4g}", (row["p99_ms"], place), (6, 0), **label)
-            ax.set_yticks(range(len(at["rows"])), [row["name"] for row in at["rows"]])
+            ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
             ax.invert_yaxis()
-            ax.set_xlim(0, 1.2 * max(row["p99_ms"] for row in at["rows"]))  # room for the last label
+            ax.set_xlim(0, 1.2 * max(row["p99_ms"] for row in rows))  # room for the last label
             ax.tick_params(axis="y", length=0)
-            ax.set_title(f"{at['batch']} x {at['height']}x{at['width']}", fontsize=9, loc="left", color=INK)
-        net = f"{figures['net']} ({figures['megabytes']:g} MB)"
-        figure.suptitle(f"{net}: ms, median | p90 | p99", fontsize=9, x=0.01, ha="left")
+            ax.set_title(name, fontsize=9, loc="left", color=INK)
+        figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 
 

@@ -69,6 +69,8 @@ class Contender:
     """One run's time on the GPU alone, copies left out, where the library tells."""
     shared: bool = False
     """Whether several threads may call `run` at once."""
+    layout: str | None = None
+    """Of LAYOUTS, where it is PyTorch's."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,15 @@ class Task:
     x: np.ndarray  # N x 3 x H x W float32
     device: torch.device
     threads: int
+    alone: str | None = None
+    """Of LAYOUTS, where nothing else runs in this process: then the net itself is used, in this layout, not a copy."""
+
+    def answer(self) -> Answer:
+        """The subject's net, giving what the file gives. Raises Absent where there is none."""
+        if self.subject.net is None:
+            raise Absent(self.subject.missing)
+        net = self.subject.net if self.alone else copy.deepcopy(self.subject.net)
+        return Answer(net, self.subject.metadata.io).to(self.device)
 
 
 class Answer(nn.Module):
@@ -96,28 +107,29 @@ class Answer(nn.Module):
 
 def eager(task: Task) -> Contender:
     """PyTorch as it is, in the memory layout that proves faster on this input."""
-    run, layout = _fastest(task, _call)
-    return Contender("PyTorch eager", f"inference_mode, {layout}{_cuda(task)}", _torch(task), run)
+    run, layout, why = _fastest(task, _call)
+    return Contender("PyTorch eager", f"inference_mode, {why}{_cuda(task)}", _torch(task), run, layout=layout)
 
 
 def cuda_graph(task: Task) -> Contender:
     """PyTorch's kernels, captured once and replayed as one CUDA graph: no cost of Python or of launches."""
     if task.device.type != "cuda":
-        _net(task)
+        if task.subject.net is None:
+            raise Absent(task.subject.missing)
         raise Absent("needs a GPU and a CUDA build of torch, which pytorch.org tells how to install")
-    run, layout = _fastest(task, _captured)
-    return Contender("PyTorch CUDA graph", f"captured eagerly, {layout}{_cuda(task)}", _torch(task), run)
+    run, layout, why = _fastest(task, _captured)
+    settings = f"captured eagerly, {why}{_cuda(task)}"
+    return Contender("PyTorch CUDA graph", settings, _torch(task), run, layout=layout)
 
 
 def compiled(task: Task) -> Contender:
     """torch.compile for exactly this input size. No graph break is tolerated: part of it would run eagerly."""
-    net = _net(task)
+    module = task.answer()
     _need_compiler(task.device)
     # On CPUs max-autotune adds templates for matrix products. An FCN's convolutions are oneDNN's either way (tried:
     # no gain); what counts there is freezing, which packs their weights and chooses their layout.
     mode = "max-autotune" if task.device.type == "cuda" else "default"
     torch.compiler.reset()
-    module = Answer(copy.deepcopy(net), task.subject.metadata.io).to(task.device)
     frozen = torch.compile(module, mode=mode, dynamic=False, fullgraph=True)
     run = _call(frozen, task, torch.contiguous_format)
     import torch._inductor.config as inductor  # slow to import, and needed here only
@@ -181,21 +193,17 @@ def label_map(out: np.ndarray | Tensor) -> np.ndarray:
     return labels(values) if values.ndim == 4 else values.astype(np.uint8, copy=False)
 
 
-def _net(task: Task) -> Net:
-    if task.subject.net is None:
-        raise Absent(task.subject.missing)
-    return task.subject.net
-
-
-def _fastest(task: Task, make: Callable[[nn.Module, Task, torch.memory_format], Run]) -> tuple[Run, str]:
-    """The net in the layout whose call, as `make` gives it, proves faster; and how long each took, in words."""
-    net, calls = _net(task), {}
-    for name, layout in LAYOUTS.items():
-        module = Answer(copy.deepcopy(net), task.subject.metadata.io)
-        calls[name] = make(module.to(task.device).to(memory_format=layout), task, layout)  # type: ignore[call-overload]
+def _fastest(task: Task, make: Callable[[nn.Module, Task, torch.memory_format], Run]) -> tuple[Run, str, str]:
+    """The net in the layout whose call, as `make` gives it, proves faster; which that is, and how long each took."""
+    calls = {}
+    for name in [task.alone] if task.alone else LAYOUTS:
+        module, layout = task.answer(), LAYOUTS[name]
+        calls[name] = make(module.to(memory_format=layout), task, layout)  # type: ignore[call-overload]
+    if task.alone:
+        return calls[task.alone], task.alone, task.alone
     tried = {name: min(runs) * 1e3 for name, runs in interleave(calls, 3, 1, title="trying layouts").items()}
     best = min(tried, key=lambda name: tried[name])
-    return calls[best], f"{best} (tried: {', '.join(f'{name} {ms:.4g} ms' for name, ms in tried.items())})"
+    return calls[best], best, f"{best} (tried: {', '.join(f'{name} {ms:.4g} ms' for name, ms in tried.items())})"
 
 
 def _call(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_format) -> Run:

@@ -22,7 +22,7 @@ from reference.net import Net, NetSpec, module_name
 
 WINDOW = "@window"
 """What the names of tops that hold a window only end in."""
-BORDERS = ELIDE, KEEP = "elide", "keep"
+BORDERS = KEEP, ELIDE = "keep", "elide"
 
 
 def whole_tops(spec: NetSpec) -> list[str]:

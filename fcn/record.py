@@ -22,6 +22,7 @@ PACKAGES = (
     "tensorrt-rtx-cu13",
     "numpy",
     "opencv-python",
+    "openvino",
 )
 
 
