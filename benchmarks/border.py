@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import charts, contenders, engines, libraries, roofline
 from benchmarks.contenders import Absent, Contender, Task
+from benchmarks.engines import Engine
 from benchmarks.interleave import Times, interleave
 from benchmarks.latency import agreement, digits, parse_sizes
 from benchmarks.loading import peak_mib
@@ -62,6 +63,20 @@ class Way:
     borders: Sequence[str]
     runs_net: bool
     """The PyTorch module; else the file."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all sizes of a net."""
+
+    arms: Mapping[str, Subject]
+    """The net by border."""
+    engines: Mapping[str, Sequence[Engine]]
+    absent: dict[str, str]
+    """Why there is no engine, by library."""
+    device: torch.device
+    threads: int
+    repeat: int
 
 
 def onnx_runtime(task: Task) -> Contender:
@@ -109,10 +124,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(threads)
     made, compared = [], []
     for net, sizes in cases:
-        with tempfile.TemporaryDirectory() as folder:
-            arms = prepare(net, options.width, Path(folder), sizes)
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            arms = prepare(net, options.width, Path(folder), sizes if device.type == "cpu" else [])
             compared.append({"net": net, **compare(arms, photos, device, threads)})
-            made += [{"net": net, **at} for at in measure(arms, sizes, device, threads, options.repeat, Path(folder))]
+            built, absent = {}, dict[str, str]()
+            for border, arm in arms.items():
+                (place := Path(folder, border)).mkdir()
+                shapes = [(1, *size) for size in sizes]
+                opened = engines.opened(arm, shapes, place, wanted=device.type == "cuda")
+                built[border], missing = stack.enter_context(opened)
+                absent |= missing
+            setting = Setting(arms, built, absent, device, threads, options.repeat)
+            made += [measure(setting, size) for size in sizes]
     figures = record(
         width=options.width,
         device=device.type,
@@ -138,15 +161,17 @@ def parse_case(text: str) -> tuple[str, list[Pair]]:
     return net, parse_sizes(sizes)
 
 
-def prepare(name: str, width: float, folder: Path, sizes: Iterable[Pair]) -> dict[str, Subject]:
-    """The net with random weights, plain and elided, as files and as modules. Raises BadInput where it is no single
-    net of one image.
+def prepare(name: str, width: float, folder: Path, sizes: Sequence[Pair]) -> dict[str, Subject]:
+    """The net with random weights, plain and elided, as files and as modules; for OpenCV at these sizes.
+
+    Raises BadInput where it does not make one label map of one image, and where nothing of it can be elided.
     """
     net, about, _ = load(parse(["--random", name, "--width", str(width)]))
     if about is None:
         raise BadInput(f"{name}: does not make one label map of one image; there is nothing to time here")
     checkpoint.save(folder / WEIGHTS, net, about)
-    libraries.save_for_opencv(net, folder, sizes)
+    if sizes:
+        libraries.save_for_opencv(net, folder, sizes)
     arms = {}
     for border in BORDERS:
         print(f"exporting {name}, border {border}, and verifying it in ONNX Runtime ...", flush=True)
@@ -198,87 +223,69 @@ def compare(arms: Mapping[str, Subject], photos: Sequence[Path], device: torch.d
     }
 
 
-def measure(
-    arms: Mapping[str, Subject],
-    sizes: Sequence[Pair],
-    device: torch.device,
-    threads: int,
-    repeat: int,
-    folder: Path,
-) -> list[dict[str, Any]]:
-    """The figures of one net at every size."""
-    shapes = [(1, *size) for size in sizes]
-    with ExitStack() as stack:
-        built, absent = {}, dict[str, str]()
-        for border, arm in arms.items():
-            place = folder / border
-            place.mkdir()
-            built[border], missing = stack.enter_context(
-                engines.opened(arm, shapes, place, wanted=device.type == "cuda")
-            )
-            absent |= missing
-        return [one(arms, built, absent, size, device, threads, repeat) for size in sizes]
-
-
-def one(
-    arms: Mapping[str, Subject],
-    built: Mapping[str, Sequence[engines.Engine]],
-    absent: Mapping[str, str],
-    size: Pair,
-    device: torch.device,
-    threads: int,
-    repeat: int,
-) -> dict[str, Any]:
+def measure(setting: Setting, size: Pair) -> dict[str, Any]:
     """The figures of one net at one size: all contenders, checked, warmed up and timed."""
-    name, title = arms[KEEP].metadata.net, "x".join(map(str, size))
-    images = scenes(1, *size)
-    x = preprocess(images, arms[KEEP].metadata.mean)
-    tasks = {border: Task(arm, images, x, device, threads) for border, arm in arms.items()}
-    present: dict[tuple[str, str], Contender] = {}
-    missing = dict(absent)
+    name, title = setting.arms[KEEP].metadata.net, "x".join(map(str, size))
     print(f"{name} {title}: preparing every contender ...", flush=True)
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
-    with exact if device.type == "cuda" else nullcontext():
-        for way, about in WAYS[device.type].items():
-            for border in about.borders:
-                try:
-                    present[way, border] = about.make(tasks[border])
-                except Absent as reason:
-                    missing[label(way, border)] = str(reason)
-        for border, each in built.items():
-            for contender in (engine.contenders(tasks[border])[0] for engine in each):
-                present[contender.name, border] = contender
-        present = {key: replace(contender, name=label(*key)) for key, contender in present.items()}
+    with exact if setting.device.type == "cuda" else nullcontext():
+        present, absent = gather(setting, size)
         shares = agreement(list(present.values()))
-        seconds = interleave({c.name: c.run for c in present.values()}, repeat, WARM_UP, title=f"{name} {title}")
-    rows = []
-    for (way, border), contender in present.items():
-        runs, plain, gpu = seconds[contender.name], seconds[label(way, KEEP)], contender.gpu_milliseconds
-        alone = device.type == "cpu" and child(arms[border].file.parent, way, border, size, threads, contender.layout)
-        rows.append(
-            {
-                "name": contender.name,
-                "border": border,
-                **asdict(contender.origin),
-                "settings": contender.settings,
-                "runs": len(runs),
-                **{f"{key}_ms": round(value, 2) for key, value in asdict(Times.of(runs)).items() if key != "runs"},
-                "least_ms": round(1e3 * min(runs), 2),
-                "gpu_ms": digits(median(gpu() for _ in range(repeat))) if gpu else None,
-                "elision_gains": round(median(plain) / median(runs), 3) if border == ELIDE else None,
-                "equal_labels": shares[contender.name],
-                "peak_mib": alone or None,
-            }
-        )
+        calls = {contender.name: contender.run for contender in present.values()}
+        seconds = interleave(calls, setting.repeat, WARM_UP, title=f"{name} {title}")
+        rows = []
+        for (way, border), contender in present.items():
+            plain = seconds.get(label(way, KEEP)) if border == ELIDE else None
+            rows.append(row(contender, border, seconds[contender.name], plain))
+            rows[-1]["equal_labels"] = shares[contender.name]
+            # (What a contender takes of a GPU's memory is not measured.)
+            on_cpu = setting.device.type == "cpu"
+            rows[-1]["peak_mib"] = child(setting, way, border, size, contender.layout) if on_cpu else None
+    counts = {border: roofline.costs(arm.spec, 1, *size) for border, arm in setting.arms.items() if arm.spec}
     return {
+        "net": name,
         "height": size[0],
         "width": size[1],
-        "multiply_adds": {
-            border: roofline.costs(arm.spec, 1, *size).multiply_adds for border, arm in arms.items() if arm.spec
-        },
+        "multiply_adds": {border: of.multiply_adds for border, of in counts.items()},
         "aim": AIMS.get((name, *size)),
         "rows": rows,
-        "absent": missing,
+        "absent": setting.absent | absent,
+    }
+
+
+def gather(setting: Setting, size: Pair) -> tuple[dict[tuple[str, str], Contender], dict[str, str]]:
+    """The contenders that can run here, by library and border, and why each other one cannot."""
+    images = scenes(1, *size)
+    x = preprocess(images, setting.arms[KEEP].metadata.mean)
+    present: dict[tuple[str, str], Contender] = {}
+    absent: dict[str, str] = {}
+    for way, about in WAYS[setting.device.type].items():
+        for border in about.borders:
+            try:
+                task = Task(setting.arms[border], images, x, setting.device, setting.threads)
+                present[way, border] = about.make(task)
+            except Absent as reason:
+                absent[label(way, border)] = str(reason)
+    for border, built in setting.engines.items():
+        task = Task(setting.arms[border], images, x, setting.device, setting.threads)
+        for contender in (engine.contenders(task)[0] for engine in built):
+            present[contender.name, border] = contender
+    return {key: replace(contender, name=label(*key)) for key, contender in present.items()}, absent
+
+
+def row(contender: Contender, border: str, runs: Sequence[float], plain: Sequence[float] | None) -> dict[str, Any]:
+    """The figures of one contender. plain: the seconds of the same library with the border kept, where it is elided."""
+    times, gpu = Times.of(runs), contender.gpu_milliseconds
+    return {
+        "name": contender.name,
+        "border": border,
+        **asdict(contender.origin),
+        "settings": contender.settings,
+        "runs": times.runs,
+        **{f"{key}_ms": round(value, 2) for key, value in asdict(times).items() if key != "runs"},
+        "least_ms": round(1e3 * min(runs), 2),
+        "gpu_ms": digits(median(gpu() for _ in runs)) if gpu else None,
+        "elision_gains": round(median(plain) / median(runs), 3) if plain else None,
     }
 
 
@@ -286,11 +293,11 @@ def label(way: str, border: str) -> str:
     return f"{way}, elided" if border == ELIDE else way
 
 
-def child(folder: Path, way: str, border: str, size: Pair, threads: int, layout: str | None) -> int:
+def child(setting: Setting, way: str, border: str, size: Pair, layout: str | None) -> int:
     """The peak in MiB of a process that makes this contender only and runs it twice."""
     program = "import sys; from benchmarks.border import alone; print(alone(*sys.argv[1:]))"
-    words = [str(folder), way, border, f"{size[0]}x{size[1]}", str(threads), layout or "contiguous"]
-    return _number(program, *words)
+    folder, threads = str(setting.arms[border].file.parent), str(setting.threads)
+    return _number(program, folder, way, border, f"{size[0]}x{size[1]}", threads, layout or "contiguous")
 
 
 def idle() -> int:

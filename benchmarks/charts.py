@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+if TYPE_CHECKING:  # it draws with this module
+    from benchmarks.zones import Region
 
 INK = "#4a4f57"  # text and axes; in a page it becomes the page's text colour
 COLOURS = {"32s": "#d9822b", "16s": "#3f8fd2", "8s": "#2a9d6f"}  # told apart on white and on black
@@ -63,6 +67,36 @@ def _bars(
             ax.tick_params(axis="y", length=0)
             ax.set_title(name, fontsize=9, loc="left", color=INK)
         figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def regions(found: Sequence[Region], title: str) -> Figure:
+    """Each top as a map of its cells: what feels the image, what the outer border, and what an elided net computes."""
+    colours = {"feels the image": COLOURS["16s"], "feels the border": COLOURS["32s"], "feels neither": "#e3e6ea"}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.62 * len(found), 2.35), layout="constrained", facecolor="white")
+        for ax, region in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+            rows, columns = (zone.cells for zone in region.zones)
+            border, free, image = colours["feels the border"], colours["feels neither"], region.image
+            (top, bottom), (left, right) = region.border
+            ax.add_patch(Rectangle((0, 0), columns, rows, color=border, lw=0))
+            if top < bottom and left < right:
+                ax.add_patch(Rectangle((left, top), right - left, bottom - top, color=free, lw=0))
+            part = Rectangle((image[1].start, image[0].start), len(image[1]), len(image[0]))
+            part.set(facecolor=colours["feels the image"], lw=0)
+            ax.add_patch(part)
+            if region.window:
+                down, across = region.window
+                around = Rectangle((across.start, down.start), len(across), len(down), fill=False, ec=INK, lw=1.2)
+                ax.add_patch(around)
+            ax.set(xlim=(-0.01 * columns, 1.01 * columns), ylim=(1.01 * rows, -0.01 * rows), aspect="equal", anchor="N")
+            ax.axis("off")
+            ax.set_title(f"{region.top}\n{rows}x{columns}\n{region.felt:.0%}", fontsize=8.5, color=INK)
+        handles = [Rectangle((0, 0), 1, 1, color=colour, lw=0, label=name) for name, colour in colours.items()]
+        handles.append(Rectangle((0, 0), 1, 1, fill=False, ec=INK, lw=1.2, label="computed where the border is elided"))
+        told = f"{title}: of each top its cells, and the share that feels the image"
+        about = {"title": told, "title_fontsize": 8.5, "alignment": "left"}
+        figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8, **about)
     return figure
 
 

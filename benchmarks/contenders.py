@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.interleave import WARM_UP, interleave
 from benchmarks.subject import Subject
+from export.border import ELIDE
 from fcn.cli import BadInput
 from reference.net import Net
 from runtime.ort import OrtBackend
@@ -158,6 +159,7 @@ def onnx_runtime(task: Task) -> list[Contender]:
     version, _, provider = backend.name.rpartition(", ")
     origin = Origin(version, provider, task.subject.precision)
     settings = "all graph optimizations" + (", no TF32" if task.device.type == "cuda" else "")
+    settings += ", border elided" if task.subject.border == ELIDE else ""
     given, begins = (task.images, IMAGE) if backend.metadata.io == "image" else (task.x, TENSOR)
     segment = Segmenter(backend).batch
     return [

@@ -1,9 +1,9 @@
-"""Everything that needs an NVIDIA GPU, step by step: tests, proof, soak, latency, training.
+"""Everything that needs an NVIDIA GPU, step by step: tests, engines, proof, soak, latency, border, training.
 
 The subject is a net with random weights, in float32, as such with its border elided and, from pixels to labels, in
-float16. What is not installed is
-left out, with a line that says what to install; nothing stops at the first failure. Exit code 1 where a check failed,
-2 where there is no GPU. Each step leaves JSON files in OUT, and OUT/check.json says how each ended.
+float16. What is not installed is left out, with a line that says what to install; nothing stops at the first failure.
+Exit code 1 where a check failed, 2 where there is no GPU. Each step leaves JSON files in OUT, and OUT/check.json says
+how each ended.
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ from runtime.ort import OrtBackend
 
 FAILED = 1
 NET = "voc-fcn8s"
-EXPORTS = {"fp32": [], "fp16": ["--precision", "fp16", "--io", "image"], "elided": ["--border", "elide"]}
+EXPORTS = {
+    "fp32": ["--border", "keep"],
+    "fp16": ["--precision", "fp16", "--io", "image", "--border", "keep"],
+    "elided": ["--border", "elide"],
+}
 TORCH, ORT = "PyTorch", "ONNX Runtime"
 CUDA = ["--provider", "cuda", "--out"]
 SHAPES = ["--sizes", "375x500,500x500", "--batch", "1,4", "--streams", "4", "--out"]
 WORK, OUT = "out/gpu", "benchmarks/results/gpu"
-STEPS = ("tests", "engines", "proof", "soak", "latency", "training")
+STEPS = ("tests", "engines", "proof", "soak", "latency", "border", "training")
 
 
 @command
@@ -132,6 +136,8 @@ def commands(step: str, models: dict[str, Path], absent: dict[str, str], work: P
         case "latency":
             files = (*models.values(), *builds)
             return [["benchmarks/latency.py", str(path), *SHAPES, f"{out}/latency/{path.name}"] for path in files]
+        case "border":
+            return [["benchmarks/border.py", "--device", "cuda", "--out", str(out / "border")]]
     training = ["benchmarks/training.py", "--device", "cuda", "--out", str(out / "training")]
     return [] if TORCH in absent else [training]
 

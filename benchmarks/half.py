@@ -104,7 +104,7 @@ def examine(weights: Path, paths: Sequence[Path]) -> dict[str, Any]:
     broken: set[str] = set()
     found = {name: Agreement() for name in (EXPORTED, STORED, UNSCALED)}
     for path in tqdm(paths, f"{saved.about.recipe}", unit="image", disable=None):
-        x = preprocess([read_image(path)], saved.about.mean)
+        x = preprocess([read_image(path)], saved.about.mean, saved.about.channel_order)
         tops = run(net, part, torch.from_numpy(x))
         for top, value in tops.items():
             greatest[top] = max(float(value.abs().max()), greatest.get(top, 0.0))

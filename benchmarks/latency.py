@@ -27,6 +27,7 @@ from benchmarks.engines import Engine
 from benchmarks.interleave import MOST, SECONDS, Times, interleave, together
 from benchmarks.roofline import Costs, Rates
 from benchmarks.subject import Subject, find, scenes
+from export.border import ELIDE, KEEP
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic, write_json
 from fcn.images import preprocess
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(threads)
 
     with tempfile.TemporaryDirectory() as folder:
-        subject = find(options.model, options.weights, Path(folder))
+        # As export/to_onnx.py does: what is known to gain, where it is known.
+        border = KEEP if device.type == "cuda" else ELIDE
+        subject = find(options.model, options.weights, Path(folder), border)
         spec = subject.spec
         megabytes = round(subject.file.stat().st_size / 1e6, 1)
         with engines.opened(subject, shapes, Path(folder), wanted=options.device != "cpu") as (opened, absent):
@@ -158,7 +161,8 @@ def measure(setting: Setting, batch: int, height: int, width: int) -> dict[str, 
     """
     subject, device = setting.subject, setting.device
     images, title = scenes(batch, height, width), f"{batch} x {height}x{width}"
-    task = Task(subject, images, preprocess(images, subject.metadata.mean), device, setting.threads)
+    x = preprocess(images, subject.metadata.mean, subject.metadata.channel_order)
+    task = Task(subject, images, x, device, setting.threads)
     # float32 as Caffe's: TF32, cuDNN's default, keeps 10 bits of the mantissa, and ONNX Runtime is run without it too.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
     with exact if device.type == "cuda" else nullcontext():

@@ -165,11 +165,23 @@ def _soak(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
+def _border(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    nets = figures["exactness"]
+    sizes, photographs = len(nets[0]["sizes"]), nets[0]["photographs"]
+    yield (
+        "leaving out what the padding costs changes no label",
+        f"{len(nets)} nets at full width, each at {sizes} sizes from 1x1 on and on {photographs} photographs: scores "
+        f"within {_worst(nets, 'score_difference')} of the greatest, {sum(of['labels_unequal'] for of in nets)} of "
+        f"{sum(of['pixels'] for of in nets):,} labels unequal",
+    )
+
+
 # The order of the table's rows.
 READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] = {
     "caffe.json": _caffe,
     "camvid.json": _camvid,
     "half.json": _half,
+    "border-cpu/border.json": _border,
     "loading.json": _loading,
     "soak-cpu.json": _soak,
 }

@@ -185,7 +185,7 @@ def _untouched(model: Model, tolerance: float) -> Iterator[dict[str, Any]]:
     metadata = model.backend.metadata
     for batch, height, width in tqdm(_sizes(model), "the file itself", leave=False, disable=None):
         pictures = scenes(batch, height, width)
-        x = preprocess(pictures, metadata.mean)
+        x = preprocess(pictures, metadata.mean, metadata.channel_order)
         try:
             out, fails = model.backend.run(pictures if metadata.io == "image" else x), None
         except BadInput as problem:
@@ -233,7 +233,7 @@ def first_divergence(
     names = exposed(model.onnx, path, model.net)
     pixels = metadata.io == "image"
     pictures = scenes(batch, height, width)
-    x = preprocess(pictures, metadata.mean)
+    x = preprocess(pictures, metadata.mean, metadata.channel_order)
     backend = model.open(path, [_shape((batch, height, width), pixels)])
     try:
         given = backend.tops(pictures if pixels else x)

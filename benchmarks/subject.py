@@ -62,8 +62,10 @@ class Subject:
         return net_from_text(self.metadata.definition, str(self.file)) if self.metadata.definition else None
 
 
-def find(model: str | None, weights: Path | None, folder: Path) -> Subject:
+def find(model: str | None, weights: Path | None, folder: Path, border: str = KEEP) -> Subject:
     """The subject that the command line asks for; what is no .onnx file yet is exported into `folder`.
+
+    border: of export.border.BORDERS, for that export.
 
     model: a .onnx file (with the checkpoint `weights`, or the one beside it), an engine (with the .onnx file that it
     was built from beside it, or alone), a .safetensors checkpoint, the name of a net (random weights), or None: the
@@ -78,18 +80,18 @@ def find(model: str | None, weights: Path | None, folder: Path) -> Subject:
     if model and kind in ENGINES:
         return _built(Path(model))
     if model is None or model in NETS or model.endswith(".safetensors"):
-        return _exported([] if model is None else ["--random", model] if model in NETS else [model], folder)
+        return _exported([] if model is None else ["--random", model] if model in NETS else [model], folder, border)
     raise BadInput(f"{model}: no model file; give a .onnx file, an engine, a .safetensors checkpoint or a net's name")
 
 
-def _exported(words: list[str], folder: Path) -> Subject:
+def _exported(words: list[str], folder: Path, border: str) -> Subject:
     """words: the arguments by which export/to_onnx.py would know the net."""
     net, about, _ = load(parse(words))
     if about is None:
         raise BadInput(f"{net.spec.name}: does not make one label map of one image; there is nothing to time here")
     model = folder / f"{net.spec.name}.onnx"
     print(f"exporting {net.spec.name} and verifying it in ONNX Runtime ...", flush=True)
-    print(export_onnx(net, model, about))
+    print(export_onnx(net, model, about, border=border))
     return Subject(f"{about.recipe}, iteration {about.iteration}", model, _metadata(model), net.eval())
 
 

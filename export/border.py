@@ -19,9 +19,12 @@ from export.pasting import EdgePad, Frame, Paste
 from export.trunk import Plan, Trunk, under, zones
 from reference.layers import Convolution, Input, Layer, Pair, Pooling, Window
 from reference.net import Net, NetSpec, module_name
+from reference.summary import summarise
 
 WINDOW = "@window"
 """What the names of tops that hold a window only end in."""
+WORTH = 0.05
+"""Share of the multiply-adds that must go. (Of a SqueezeNet that is padded by 10 pixels nothing does.)"""
 BORDERS = KEEP, ELIDE = "keep", "elide"
 
 
@@ -32,11 +35,12 @@ def whole_tops(spec: NetSpec) -> list[str]:
     return [top for top in spec.tops if top not in within]
 
 
-def elide(net: Net) -> Net:
+def elide(net: Net, least: float = WORTH) -> Net:
     """The same function of its input, run on a window around the image as far as that is exact.
 
-    Weights are shared with `net`; a net of which nothing can be elided is given back as it is. In inference only: in
-    training, gradients flow into the weights from the border too.
+    Weights are shared with `net`. A net of which nothing can be elided is given back as it is, and so is one that would
+    not be spared the share `least` of its multiply-adds: pasting costs too. In inference only: in training, gradients
+    flow into the weights from the border too.
     """
     if len(net.spec.inputs) != 1:
         return net
@@ -45,10 +49,17 @@ def elide(net: Net) -> Net:
     if len(plans) < 2:
         return net
     made = Net(NetSpec(net.spec.name, tuple(_layers(trunk, plans))))
+    if _multiply_adds(made.spec) > (1 - least) * _multiply_adds(net.spec):
+        return net
     state = net.state_dict()
     tables = _tables(net, trunk, {x.tops[0]: x for x in made.spec.layers if isinstance(x, Paste)})
     made.load_state_dict(state | tables, assign=True)
     return made.eval().requires_grad_(False)
+
+
+def _multiply_adds(spec: NetSpec) -> int:
+    """At 375x500, deconvolutions aside: those outweigh a narrow net's trunk, and nobody computes their zeros."""
+    return sum(row.multiply_adds for row in summarise(spec).rows if "Deconvolution" not in row.types)
 
 
 def _layers(trunk: Trunk, plans: Sequence[Plan]) -> list[Layer]:

@@ -23,7 +23,7 @@ from export.verify import Disagreement, Report, verify
 from fcn import cli
 from fcn.cli import BadInput
 from fcn.files import atomic, sha256
-from fcn.images import voc_palette
+from fcn.images import BGR, voc_palette
 from reference import NETS, build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, net_to_text
 from reference.checkpoint import About
@@ -50,7 +50,7 @@ def export_onnx(
     classes, N x H x W uint8; "image" these too, of N x H x W x 3 uint8 RGB instead of Caffe's input.
     expose: further Caffe tops to give as outputs, for comparisons layer by layer. precision: "fp32", or "fp16" for
     a graph of float16 between these ends. border: "keep", or "elide" for a graph that runs on a window around the image
-    where that is exact (see export/border.py): tops within it are not there to expose.
+    where that is exact (see export/border.py; the command's default): tops within it are not there to expose.
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
@@ -87,6 +87,8 @@ def describe(net: Net, about: About, io: str, precision: str = "fp32", border: s
     channels = spec.shapes()[top][1]
     if len(about.classes) != channels:
         raise BadInput(f"{spec.name}: {top} has {channels} channels, but {len(about.classes)} classes are named")
+    if io == "image" and about.channel_order != BGR:
+        raise BadInput(f"{spec.name}: takes channels in the order {about.channel_order}: export it with --io labels")
     origin = {"recipe": about.recipe, "iteration": about.iteration, "dataset": about.dataset}
     origin |= {"precision": precision, "border": border}
     try:
@@ -102,6 +104,7 @@ def describe(net: Net, about: About, io: str, precision: str = "fp32", border: s
             weights_sha256=weights_sha256(net),
             definition=net_to_text(spec.deploy()),
             provenance={**about.provenance, **origin},
+            channel_order=about.channel_order,
             tiling=tiling(spec),
         )
     except ValueError as error:
@@ -166,8 +169,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--border",
         choices=BORDERS,
-        default=KEEP,
-        help="keep: pad the image as Caffe does; elide: the same on a window around it, where that is exact",
+        help="keep: pad the image as Caffe does; elide: the same on a window around it, where that is exact; "
+        "not given: elide, but keep with --precision fp16 or --triton, which are for GPUs (none has been timed)",
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
@@ -197,11 +200,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.triton:
             raise BadInput(f"{net.spec.name} does not make one label map of one image: leave out --triton")
         print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
-    what = f"{args.io}, {args.precision}, border {args.border}"
+    border = args.border or (KEEP if args.triton or args.precision == "fp16" else ELIDE)
+    what = f"{args.io}, {args.precision}, border {border}"
     print(f"writing {net.spec.name} ({what}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
     with triton.repository(args.triton, net.spec.name) if args.triton else contextlib.nullcontext(out) as file:
-        report = export_onnx(net, file, about, args.io, precision=args.precision, border=args.border)
+        report = export_onnx(net, file, about, args.io, precision=args.precision, border=border)
     seconds = time.perf_counter() - start
     if args.triton:
         out, _ = triton.files(args.triton, net.spec.name)

@@ -131,6 +131,13 @@ class Plan:
     shift: int
     windows: dict[str, Span]
     """The cells that are computed, of every such top; of the image: those that are framed."""
+    strides: dict[str, int]
+    """Of these tops."""
+
+    def window(self, top: str, size: int) -> range:
+        """The cells of `top` that are computed for an image of `size`."""
+        span, rate = self.windows[top], self.stride // self.strides[top]
+        return range(span.start, rate * ((size + self.shift) // self.stride) + span.end + 1)
 
 
 class Trunk:
@@ -225,7 +232,7 @@ class Trunk:
             for bottom in layer.bottoms:
                 needs[bottom] = under(layer, windows[top], axis).joined(needs.get(bottom))
         windows[self.image] = needs[self.image]
-        return Plan(stride, shift, windows)
+        return Plan(stride, shift, windows, {top: one[top].stride for top in windows})
 
     @staticmethod
     def _extends(layer: Layer, stride: int, spared: int) -> bool:

@@ -14,6 +14,9 @@ from fcn.cli import BadInput
 from fcn.files import atomic, existing
 
 VOID = 255
+ORDERS = BGR, RGB = "BGR", "RGB"
+"""In which order a net takes the channels of an image that is decoded as RGB: reversed (colours, as OpenCV gave them to
+Caffe), or as they are (HHA)."""
 MAX_PIXELS = 2**27  # a decoded image of 400 MB: Pillow's own guard only warns
 # Pillow would go by a file's content, not its name, and hand PostScript, for one, to Ghostscript to execute.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -28,16 +31,18 @@ def read_image(path: str | Path) -> np.ndarray:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def preprocess(images: Sequence[np.ndarray] | np.ndarray, mean: Sequence[float]) -> np.ndarray:
-    """N images of one size, H x W x 3 uint8 RGB -> N x 3 x H x W float32: BGR minus the mean (BGR); nothing is resized.
+def preprocess(images: Sequence[np.ndarray] | np.ndarray, mean: Sequence[float], order: str = BGR) -> np.ndarray:
+    """N images of one size, H x W x 3 uint8 RGB -> N x 3 x H x W float32: the channels in `order` (of ORDERS) minus the
+    mean (in that order); nothing is resized.
 
     Bit for bit what the authors' data layers (`load_image` in voc_layers.py) and infer.py compute: they subtract a mean
     in double precision from float32 and round once. A float32 mean would round twice: a third of all values differ.
     """
     x = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
-    mean_bgr = np.array(mean, np.float64)[:, None, None]
+    step = -1 if order == BGR else 1
+    ordered_mean = np.array(mean, np.float64)[:, None, None]
     for image, chw in zip(images, x, strict=True):
-        np.subtract(image[:, :, ::-1].transpose(2, 0, 1), mean_bgr, out=chw, casting="same_kind")
+        np.subtract(image[:, :, ::step].transpose(2, 0, 1), ordered_mean, out=chw, casting="same_kind")
     return x
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fcn.classes import check
 from fcn.cli import BadInput
 from fcn.files import atomic, existing
+from fcn.images import BGR, ORDERS
 from reference.caffe import net_from_text, net_to_text
 from reference.net import Net
 
@@ -35,9 +36,10 @@ class About:
     dataset: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]  # RGB, one a class
-    mean: tuple[float, float, float]  # BGR, subtracted from 0-255 values
+    mean: tuple[float, float, float]  # subtracted from 0-255 values, in channel_order
     void: int = 255
     provenance: dict[str, Any] = field(default_factory=dict)
+    channel_order: str = BGR  # of fcn.images.ORDERS
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,11 @@ def _checksum(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 def _about(values: dict[str, Any]) -> About:
     """Raises ValueError or TypeError for values that are not what the fields say."""
     known = {f.name for f in fields(About)}
-    if set(values) != known:
+    if not known - {"channel_order"} <= set(values) <= known:  # the first files had none
         raise ValueError(f"description has the fields {sorted(values)}")
     check(values["classes"], values["palette"], values["mean"])
+    if values.get("channel_order", BGR) not in ORDERS:
+        raise ValueError(f"channel_order is {values['channel_order']!r}")
     kinds = {"recipe": str, "iteration": int, "dataset": str, "void": int, "provenance": dict}
     if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
         raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")

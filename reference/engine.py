@@ -310,6 +310,7 @@ def describe(recipe: Recipe, data: Dataset, iteration: int, provenance: dict[str
         mean=data.mean,
         void=data.void,
         provenance=provenance,
+        channel_order=data.channel_order,
     )
 
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = saved.net.eval().to(device)
     try:
         with torch.no_grad():
-            score = net(torch.from_numpy(preprocess([image], saved.about.mean)).to(device))
+            score = net(torch.from_numpy(preprocess([image], saved.about.mean, saved.about.channel_order)).to(device))
         label = score[0].argmax(0).to(torch.uint8).cpu().numpy().reshape(image.shape[:2])
     except (ValueError, RuntimeError, KeyError) as error:  # a classifier, a net of several inputs or outputs
         what = f"{saved.net.spec.name} makes no label map of {options.image} ({error})"

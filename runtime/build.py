@@ -26,6 +26,7 @@ from fcn.record import record
 from runtime import profiles, sidecar
 from runtime.device import driver_version, open_device
 from runtime.library import BACKENDS, Library, load
+from runtime.metadata import Metadata
 from runtime.ort import OrtBackend
 from runtime.profiles import Profile
 from runtime.progress import progress
@@ -111,6 +112,8 @@ def build(args: argparse.Namespace, out: Path, library: Library) -> Sidecar:
     if folders := [str(path) for path in (out, sidecar.beside(out)) if path.is_dir()]:
         raise BadInput(f"{folders[0]}: is a folder; choose another name with -o")
     metadata = _metadata(args.model)
+    if Metadata.from_properties(metadata).provenance.get("border") == "elide":
+        print(f"note: the border of {args.model} is elided, which no GPU was timed with; plain: export --border keep")
     device = None if library.rtx else open_device()
     library.log.clear()
     library.log.verbose = args.verbose

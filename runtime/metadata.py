@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fcn.classes import check
 from fcn.cli import BadInput
+from fcn.images import BGR, ORDERS
 
 FORMAT = 1
 PREFIX = "fcn."
@@ -65,7 +66,8 @@ class Metadata:
     """The net as Caffe's prototxt, without losses: what the file claims to compute; "" where nobody knows."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: recipe, iteration, command, date, versions... anything that JSON holds."""
-    channel_order: str = "BGR"
+    channel_order: str = BGR
+    """Of fcn.images.ORDERS."""
     void: int = 255
     """The label that means "no class" in ground truth; a net never gives it."""
     tiling: tuple[Tiling, Tiling] | None = None
@@ -80,8 +82,8 @@ class Metadata:
             ("mean", tuple(self.mean)),
         ):
             object.__setattr__(self, name, value)
-        if self.channel_order != "BGR":
-            raise ValueError(f"channel_order {self.channel_order!r}: only BGR is supported")
+        if self.channel_order not in ORDERS:
+            raise ValueError(f"channel_order {self.channel_order!r}: only {' and '.join(ORDERS)} are supported")
         if self.io not in ("scores", "labels", "image"):
             raise ValueError(f'io {self.io!r}: only "scores", "labels" and "image" are supported')
         if self.void not in range(len(self.classes), 256):

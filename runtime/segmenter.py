@@ -188,7 +188,9 @@ class Segmenter:
         """The model's output, from one run."""
         height, width = images[0].shape[:2]
         pixels = self.metadata.io == "image"
-        out = self._backend.run(np.asarray(images) if pixels else preprocess(images, self.metadata.mean))
+        about = self.metadata
+        x = np.asarray(images) if pixels else preprocess(images, about.mean, about.channel_order)
+        out = self._backend.run(x)
         classes = (len(self.metadata.classes),) if self.metadata.io == "scores" else ()
         if out.shape != (expected := (len(images), *classes, height, width)):
             given, wanted = (" x ".join(map(str, shape)) for shape in (out.shape, expected))

@@ -11,7 +11,7 @@ import numpy as np
 
 from fcn.cli import BadInput
 from fcn.files import existing
-from fcn.images import VOID, preprocess, read_image, read_label
+from fcn.images import BGR, VOID, preprocess, read_image, read_label
 
 Mean = tuple[float, float, float]
 # What the authors call the input of a net that has one, and its label.
@@ -40,7 +40,7 @@ class Sample:
 
 
 class Dataset(ABC):
-    """Samples in file order. `mean` is BGR on the 0-255 scale, as the authors subtract it.
+    """Samples in file order. `mean` is what the authors subtract, in `channel_order`, on the 0-255 scale.
 
     labelled_only: classes without a labelled pixel are left out of the means (see score.metrics).
     """
@@ -49,6 +49,7 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     palette: np.ndarray  # K x 3 uint8 RGB
     mean: Mean
+    channel_order: str = BGR
     void: int = VOID
     labelled_only: bool = False
 
@@ -69,8 +70,8 @@ class Dataset(ABC):
         """What to name in a complaint about an input or a label of sample `index`."""
 
     def prepare(self, name: str, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Images of one size as the net takes them as its input `name`: N x C x H x W float32, here BGR minus mean."""
-        return preprocess(images, self.mean)
+        """Images of one size as the net takes them as its input `name`: N x C x H x W float32, here minus mean."""
+        return preprocess(images, self.mean, self.channel_order)
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """What a net is given for samples of one size, by name: inputs as by `prepare`, labels N x 1 x H x W uint8."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from fcn.cli import BadInput
 from fcn.files import existing
-from fcn.images import preprocess, read_depth, read_image, voc_palette
+from fcn.images import BGR, RGB, preprocess, read_depth, read_image, voc_palette
 from reference.data.dataset import INPUT, LABEL, Entry, Files, float32, list_file, read_list
 from reference.data.matlab import read_ids
 
@@ -51,7 +51,7 @@ class Nyud(Files):
         folder = Path(folder)
         for part in ("segmentation", *(f"data/{FOLDERS[modality]}" for modality in modalities)):
             existing(folder / part, "folder", "give the folder of nyud.tar.gz that holds data/ and segmentation/")
-        self.mean = HHA_MEAN if modalities[0] == "hha" else COLOR_MEAN
+        self.mean, self.channel_order = (HHA_MEAN, RGB) if modalities[0] == "hha" else (COLOR_MEAN, BGR)
         self.modalities = dict(zip(modalities if len(modalities) > 1 else (INPUT,), modalities, strict=True))
         path = list_file(folder, split)
         hint = "give a split of NYUDv2: train, val, trainval, test, or a list (*.txt)"
@@ -88,6 +88,6 @@ class Nyud(Files):
             case "color":
                 return preprocess(images, COLOR_MEAN)
             case "hha":
-                return preprocess([image[:, :, ::-1] for image in images], HHA_MEAN)
+                return preprocess(images, HHA_MEAN, RGB)
             case _:
                 return np.log(np.stack(images)[:, None].astype(np.float32)) - LOG_DEPTH_MEAN

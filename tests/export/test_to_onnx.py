@@ -72,6 +72,43 @@ def test_the_runtime_gives_the_nets_labels(io: str, tmp_path: Path) -> None:
         assert np.mean(segmenter(picture) == score[0].argmax(0)) > 0.999  # means are subtracted in float64 and float32
 
 
+@pytest.mark.parametrize(
+    ("words", "border"),
+    [
+        ([], "elide"),
+        (["--io", "image"], "elide"),
+        (["--precision", "fp16"], "keep"),
+        (["--precision", "fp16", "--border", "elide"], "elide"),
+        (["--border", "keep"], "keep"),
+    ],
+)
+def test_the_command_elides_what_a_cpu_runs(words: list[str], border: str, tmp_path: Path) -> None:
+    net = narrow()
+    checkpoint.save(tmp_path / "w.safetensors", net, about(net))
+    assert main([str(tmp_path / "w.safetensors"), *words]) == 0
+    said = Metadata.from_properties({p.key: p.value for p in onnx.load(str(tmp_path / "w.onnx")).metadata_props})
+    assert said.provenance["border"] == border
+
+
+def test_channels_that_are_no_colours_stay_in_their_order(tmp_path: Path) -> None:
+    """HHA, as the authors' nyud_layers.py reads it: the net sees what `Nyud.prepare` gives, through the runtime too."""
+    net, mean = narrow(), (132.431, 94.076, 118.477)
+    said = about(net, mean=mean, channel_order="RGB")
+    checkpoint.save(tmp_path / "hha.safetensors", net, said)
+    saved = checkpoint.load(tmp_path / "hha.safetensors")
+    assert saved.about == said
+    export_onnx(saved.net, tmp_path / "hha.onnx", saved.about)
+    picture = np.random.RandomState(3).randint(0, 256, (45, 62, 3)).astype(np.uint8)
+    blob = (picture.astype(np.float32) - np.array(mean)).astype(np.float32).transpose(2, 0, 1)[None]
+    score = blobs(net, ["score"], data=blob)["score"]
+    with Segmenter.open(tmp_path / "hha.onnx", "cpu", threads=1) as segmenter:
+        found = segmenter.scores(picture)
+    assert np.abs(found - score[0]).max() < 1e-5 * np.abs(score).max()
+    assert np.mean(found.argmax(0) == blobs(net, ["score"], data=blob[:, ::-1].copy())["score"][0].argmax(0)) < 0.99
+    with pytest.raises(BadInput, match="in the order RGB: export it with --io labels"):
+        export_onnx(saved.net, tmp_path / "image.onnx", saved.about, "image")
+
+
 def test_without_a_description_the_file_has_no_metadata(tmp_path: Path) -> None:
     export_onnx(narrow(), tmp_path / "net.onnx", expose=["pool3", "score"])
     model = onnx.load(str(tmp_path / "net.onnx"))

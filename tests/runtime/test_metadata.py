@@ -44,7 +44,7 @@ def test_lists_become_tuples_and_fields_are_frozen() -> None:
         ({"palette": [(0, 0)] * 5}, "palette"),
         ({"mean": (1.0, 2.0)}, "mean"),
         ({"mean": (1.0, 2.0, float("nan"))}, "mean"),
-        ({"channel_order": "RGB"}, "channel_order"),
+        ({"channel_order": "GRB"}, "channel_order"),
         ({"io": "pixels"}, "io"),
         ({"void": 3}, "void"),
         ({"provenance": []}, "provenance"),
