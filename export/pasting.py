@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper
 from torch import Tensor
 
 from export.nodes import Graph, emits
@@ -157,8 +157,8 @@ def _emit_edge_pad(graph: Graph, layer: EdgePad, bottoms: Sequence[str], top: st
 def _emit_paste(graph: Graph, layer: Paste, bottoms: Sequence[str], top: str) -> None:
     """The window with zeros around it where it lies, the blank top elsewhere.
 
-    Slices and concatenations would read better; TensorRT's parser makes some thirty layers of every slice whose ends
-    follow from the image's size. Rows and columns are computed together, as vectors of two.
+    TensorRT's parser makes many layers of each operator on shapes, some thirty of every slice whose ends follow from
+    the image's size: so rows and columns are computed together, as vectors of two, and pads do what comparisons could.
     """
     name, (window, image) = layer.name, bottoms
 
@@ -175,50 +175,40 @@ def _emit_paste(graph: Graph, layer: Paste, bottoms: Sequence[str], top: str) ->
     of_both = compute("Add", remainder, pair((0, layer.stride[0]), "second"), "entry")
     extra = compute("Gather", pair((*layer.cells[0], *layer.cells[1]), "extras"), of_both, "extra")
     cells = compute("Add", quotient, extra, "cells")
-    # Where the table has the far border of this remainder, and where the top has it.
-    depth = pair(layer.high, "high")
-    after_constant = pair([low + 1 for low in layer.low], "first")
-    begin = compute("Add", compute("Mul", remainder, depth, "skipped"), after_constant, "begin")
-    near = compute("Sub", cells, depth, "near")
-    # Where the window ends.
-    start = pair(layer.start, "start")
-    end = compute("Add", graph.helper("Shape", [window], name, "held", start=2, end=4), start, "end")
-    room = compute("Sub", cells, end, "room")
-
-    (whole,), inside = graph.blobs(layer), []
+    # How often the table's constant cell is repeated, and where the table has the far border of this remainder.
+    ends = pair([low + 1 + high for low, high in zip(layer.low, layer.high, strict=True)], "ends")
+    repeated = compute("Sub", cells, ends, "repeated")
+    begin = compute("Mul", remainder, pair(layer.high, "high"), "begin")
+    (blank,) = graph.blobs(layer)
     for axis in (0, 1):
-        which = graph.constant(f"{name}{axis}/axis", np.array(axis, np.int64))
-        here = [
-            graph.helper("Gather", [each, which], f"{name}{axis}", what)
-            for each, what in ((cells, "cells"), (near, "near"), (begin, "begin"), (end, "end"))
-        ]
-        place, within = _emit_axis(graph, f"{name}{axis}", layer.low[axis], layer.start[axis], here)
-        whole = graph.helper("Gather", [whole, place], f"{name}{axis}", "blank", axis=1 + axis)
-        inside.append(within)
-    blank = graph.helper("Transpose", [whole], name, "blank", perm=(0, 3, 1, 2))
-    before = pair((0, 0, *layer.start, 0, 0), "before")
-    pads = graph.helper("Concat", [before, room], name, "pads", axis=0)
-    placed = graph.helper("Pad", [window, pads], name, "placed")
-    # Rows stand above columns: N x 1 and M.
-    column = compute("Unsqueeze", inside[0], pair([1], "one"), "column")
-    graph.node("Where", [compute("And", column, inside[1], "inside"), placed, blank], top, name)
+        blank = _emit_blank(graph, layer, axis, blank, repeated, begin)
+    blank = graph.helper("Transpose", [blank], name, "blank", perm=(0, 3, 1, 2))
+    # The window among zeros, and ones among zeros: where it lies.
+    held = graph.helper("Shape", [window], name, "held", start=2, end=4)
+    start = pair(layer.start, "start")
+    room = compute("Sub", cells, compute("Add", held, start, "end"), "room")
+    pads = [
+        graph.helper("Concat", [before, room], name, f"pads{axes}", axis=0)
+        for before, axes in ((pair((0, 0, *layer.start, 0, 0), "before"), 4), (start, 2))
+    ]
+    placed = graph.helper("Pad", [window, pads[0]], name, "placed")
+    one = helper.make_tensor("", TensorProto.FLOAT, [1], [1])
+    ones = graph.helper("ConstantOfShape", [held], name, "ones", value=one)
+    there = graph.helper("Pad", [ones, pads[1]], name, "there")
+    inside = graph.helper("Cast", [there], name, "inside", to=TensorProto.BOOL)
+    graph.node("Where", [inside, placed, blank], top, name)
 
 
-def _emit_axis(graph: Graph, name: str, low: int, start: int, scalars: Sequence[str]) -> tuple[str, str]:
-    """On one axis: each cell's place in the table, and whether it lies in the window."""
-    cells, near, begin, end = scalars
-
-    def compute(op: str, left: str, right: str, what: str) -> str:
-        return graph.helper(op, [left, right], name, what)
-
-    def number(value: int, what: str) -> str:
-        return graph.constant(f"{name}/{what}", np.array(value, np.int64))
-
-    zero = number(0, "zero")
-    every = graph.helper("Range", [zero, cells, number(1, "one")], name, "every")
-    far = compute("Sub", every, near, "far")
-    further = compute("GreaterOrEqual", far, zero, "further")
-    border = compute("Min", every, number(low, "low"), "border")
-    place = graph.helper("Where", [further, compute("Add", far, begin, "other"), border], name, "place")
-    since = compute("GreaterOrEqual", every, number(start, "start"), "since")
-    return place, compute("And", since, compute("Less", every, end, "until"), "within")
+def _emit_blank(graph: Graph, layer: Paste, axis: int, table: str, repeated: str, begin: str) -> str:
+    """The table with one axis as long as the top's: the near border, the constant cell again and again, the far one."""
+    name, low, high = f"{layer.name}{axis}", layer.low[axis], layer.high[axis]
+    which = graph.constant(f"{name}/axis", [axis])
+    times, skipped = (
+        graph.helper("Gather", [each, which], name, what) for each, what in ((repeated, "times"), (begin, "skipped"))
+    )
+    after = graph.helper("Concat", [graph.constant(f"{name}/none", [0]), times], name, "after", axis=0)
+    near = graph.helper("Pad", [graph.constant(f"{name}/low", range(low + 1)), after], name, "near", mode="edge")
+    first = graph.constant(f"{name}/high", range(low + 1, low + 1 + high))
+    far = graph.helper("Add", [first, skipped], name, "far")
+    places = graph.helper("Concat", [near, far], name, "places", axis=0)
+    return graph.helper("Gather", [table, places], name, "blank", axis=1 + axis)
