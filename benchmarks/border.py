@@ -1,10 +1,13 @@
-"""What border elision saves: every way to run a net on the same input, in turn in one process, plain and elided.
+"""What border elision saves: every library at hand runs the same nets on the same input, in turn in one process.
 
+Those that can run an elided net run it too (OpenCV reads no graph of free sizes, and torch.compile is PyTorch again).
 Both arms of a library have the same weights, ends, threads, provider and settings: its elided row differs from its
-plain one in the border alone, and "elision gains" is the one's median over the other's. Timed: float32 1 x 3 x H x W in
-memory -> scores in memory. Multiply-adds are those of the graph. Memory is the peak of a process that makes this one
-contender and runs it twice; the same without a contender is given too. Before that both files compute images of a dozen
-sizes, and those of --images: their scores and labels are compared. Writes OUT/border.json and OUT/border.png.
+plain one in the border alone, and "gains" is the one's median over the other's. Timed: float32 1 x 3 x H x W in memory
+-> scores in memory. Multiply-adds are those of the graph. Before that both files compute images of a dozen sizes, and
+those of --images: their scores and labels are compared. Writes OUT/border.json and OUT/border.png after every case.
+
+--memory adds to the rows of OUT/border.json the peak of a process that loads and runs this one contender (twice), and
+of one that has the libraries only.
 """
 
 from __future__ import annotations
@@ -33,17 +36,21 @@ from benchmarks.subject import Subject, scenes
 from export.border import BORDERS, ELIDE, KEEP, elide
 from export.to_onnx import export_onnx, load, parse
 from fcn.cli import BadInput, command, parser
-from fcn.files import atomic, write_json
+from fcn.files import atomic, existing, read_json, write_json
 from fcn.images import preprocess, read_image
 from fcn.record import ROOT, record
 from reference import NETS, checkpoint
 from reference.layers import Pair
+from reference.net import Net
 from reference.runs import WEIGHTS, pick_device
 from runtime.device import driver_version
+from runtime.metadata import Metadata
 from runtime.ort import OrtBackend
 from runtime.segment import find as find_images
 from runtime.segmenter import Segmenter, labels
 
+RESULT, PLOT = "border.json", "border.png"
+ELIDED = ", elided"
 CASES = ("voc-fcn8s:224x224,375x500,500x500,1024x1024", "voc-fcn32s:375x500", "voc-fcn-googlenet:375x500")
 # The aims for FCN-8s on two cores, by height and width.
 AIMS = {("voc-fcn8s", 224, 224): 1.6, ("voc-fcn8s", 375, 500): 1.35}
@@ -112,21 +119,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.add_argument("--threads", type=int, help="CPU threads of every library; not given: PyTorch's default")
     args.add_argument("--repeat", type=int, default=10, help="runs of each contender")
     args.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    args.add_argument("--memory", action="store_true", help="add memory to the times that OUT holds")
     args.add_argument("--out", type=Path, default=Path("out/border"), metavar="DIR", help="folder for JSON and plot")
     options = args.parse_args(argv)
     for name in ("threads", "repeat"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise BadInput(f"--{name} {value}: give 1 or more")
+    if options.memory:
+        add_memory(options.out / RESULT)
+        return 0
     cases = [parse_case(case) for case in options.cases]
     photos = find_images([options.images]) if options.images else []
     device = pick_device(options.device)
     threads = options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    made, compared = [], []
+    about = {"width": options.width, "device": device.type, "driver": driver_version(), "threads": threads}
+    figures: dict[str, Any] = record(**about, exactness=[], cases=[])
     for net, sizes in cases:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             arms = prepare(net, options.width, Path(folder), sizes if device.type == "cpu" else [])
-            compared.append({"net": net, **compare(arms, photos, device, threads)})
+            figures["exactness"].append({"net": net, **compare(arms, photos, device, threads)})
             built, absent = {}, dict[str, str]()
             for border, arm in arms.items():
                 (place := Path(folder, border)).mkdir()
@@ -135,22 +147,35 @@ def main(argv: Sequence[str] | None = None) -> int:
                 built[border], missing = stack.enter_context(opened)
                 absent |= missing
             setting = Setting(arms, built, absent, device, threads, options.repeat)
-            made += [measure(setting, size) for size in sizes]
-    figures = record(
-        width=options.width,
-        device=device.type,
-        driver=driver_version(),
-        threads=threads,
-        idle_mib=idle(),
-        exactness=compared,
-        cases=made,
-    )
-    print(table(figures))
-    write_json(options.out / "border.json", figures)
-    with atomic(options.out / "border.png") as temporary:
-        charts.border(figures).savefig(temporary, dpi=150)
-    print(f"\n{options.out / 'border.json'}, {options.out / 'border.png'}")
+            for size in sizes:
+                figures["cases"].append(measure(setting, size))
+                write(figures, options.out)
+    print(f"{table(figures)}\n\n{options.out / RESULT}, {options.out / PLOT}")
     return 0
+
+
+def write(figures: Mapping[str, Any], folder: Path) -> None:
+    """What has been measured so far."""
+    write_json(folder / RESULT, figures)
+    with atomic(folder / PLOT) as temporary:
+        charts.border(figures).savefig(temporary, dpi=150)
+
+
+def add_memory(result: Path) -> None:
+    """Measure the peaks of the contenders of a result, and add them to it. Raises BadInput for one of a GPU."""
+    figures = read_json(existing(result, hint="measure times first, without --memory"))
+    if figures["device"] != "cpu":
+        raise BadInput(f"{result}: of a GPU only times are measured")
+    figures["memory"] = record(idle_mib=_number("import benchmarks.border; print(benchmarks.border.peak_mib())"))
+    for net in dict.fromkeys(at["net"] for at in figures["cases"]):
+        cases = [at for at in figures["cases"] if at["net"] == net]
+        with tempfile.TemporaryDirectory() as folder:
+            prepare(net, figures["width"], Path(folder), [(at["height"], at["width"]) for at in cases])
+            for at in cases:
+                for row in tqdm(at["rows"], f"memory, {net}", unit="process", disable=None, leave=False):
+                    row["peak_mib"] = child(folder, row, f"{at['height']}x{at['width']}", figures["threads"])
+                write_json(result, figures)
+    print(f"{table(figures)}\n\n{result}")
 
 
 def parse_case(text: str) -> tuple[str, list[Pair]]:
@@ -176,6 +201,8 @@ def prepare(name: str, width: float, folder: Path, sizes: Sequence[Pair]) -> dic
     for border in BORDERS:
         print(f"exporting {name}, border {border}, and verifying it in ONNX Runtime ...", flush=True)
         print(export_onnx(net, model(folder, border), about, border=border))
+        with Segmenter.open(model(folder, border), provider="cpu") as segmenter:
+            write_json(folder / f"{border}.json", segmenter.metadata.to_properties())
         module = (elide(net) if border == ELIDE else net).eval()
         arms[border] = subject(folder, border, module)
     if arms[ELIDE].border == KEEP:
@@ -187,9 +214,10 @@ def model(folder: Path, border: str) -> Path:
     return folder / f"{border}.onnx"
 
 
-def subject(folder: Path, border: str, net: contenders.Net | None) -> Subject:
-    with Segmenter.open(model(folder, border), provider="cpu") as segmenter:
-        return Subject("random weights", model(folder, border), segmenter.metadata, net)
+def subject(folder: Path, border: str, net: Net | None) -> Subject:
+    """Of what `prepare` wrote."""
+    metadata = Metadata.from_properties(read_json(folder / f"{border}.json"))
+    return Subject("random weights", model(folder, border), metadata, net)
 
 
 def compare(arms: Mapping[str, Subject], photos: Sequence[Path], device: torch.device, threads: int) -> dict[str, Any]:
@@ -238,9 +266,6 @@ def measure(setting: Setting, size: Pair) -> dict[str, Any]:
             plain = seconds.get(label(way, KEEP)) if border == ELIDE else None
             rows.append(row(contender, border, seconds[contender.name], plain))
             rows[-1]["equal_labels"] = shares[contender.name]
-            # (What a contender takes of a GPU's memory is not measured.)
-            on_cpu = setting.device.type == "cpu"
-            rows[-1]["peak_mib"] = child(setting, way, border, size, contender.layout) if on_cpu else None
     counts = {border: roofline.costs(arm.spec, 1, *size) for border, arm in setting.arms.items() if arm.spec}
     return {
         "net": name,
@@ -290,39 +315,38 @@ def row(contender: Contender, border: str, runs: Sequence[float], plain: Sequenc
 
 
 def label(way: str, border: str) -> str:
-    return f"{way}, elided" if border == ELIDE else way
+    return way + (ELIDED if border == ELIDE else "")
 
 
-def child(setting: Setting, way: str, border: str, size: Pair, layout: str | None) -> int:
-    """The peak in MiB of a process that makes this contender only and runs it twice."""
+def child(folder: str, row: Mapping[str, Any], size: str, threads: int) -> int | None:
+    """The peak in MiB of a process that makes a row's contender only and runs it twice. None for an elided PyTorch net:
+    it is made where it runs, which takes more than running it.
+    """
+    way = row["name"].removesuffix(ELIDED)
+    if WAYS["cpu"][way].runs_net and row["border"] == ELIDE:
+        return None
+    layout = next((name for name in contenders.LAYOUTS if f", {name} (" in row["settings"]), "contiguous")
     program = "import sys; from benchmarks.border import alone; print(alone(*sys.argv[1:]))"
-    folder, threads = str(setting.arms[border].file.parent), str(setting.threads)
-    return _number(program, folder, way, border, f"{size[0]}x{size[1]}", threads, layout or "contiguous")
-
-
-def idle() -> int:
-    """The peak in MiB of such a process that makes no contender: Python, PyTorch and the other libraries."""
-    return _number("import benchmarks.border; print(benchmarks.border.peak_mib())")
-
-
-def _number(program: str, *words: str) -> int:
-    done = subprocess.run([sys.executable, "-c", program, *words], check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    return round(float(done.stdout.splitlines()[-1]))
+    return _number(program, folder, way, row["border"], size, str(threads), layout)
 
 
 def alone(folder: str, way: str, border: str, size: str, threads: str, layout: str) -> float:
-    """What `child` runs."""
+    """What `child` runs: the peak of this process in MiB."""
     torch.set_num_threads(int(threads))
-    about, net = WAYS["cpu"][way], None
-    if about.runs_net:
-        net = checkpoint.load(Path(folder, WEIGHTS)).net.eval()
-        net = elide(net) if border == ELIDE else net
+    about = WAYS["cpu"][way]
+    net = checkpoint.load(Path(folder, WEIGHTS)).net.eval() if about.runs_net else None
     images, arm = scenes(1, *parse_sizes(size)[0]), subject(Path(folder), border, net)
     x = preprocess(images, arm.metadata.mean)
     contender = about.make(Task(arm, images, x, torch.device("cpu"), int(threads), layout))
     for _ in range(2):
         contender.run()
     return peak_mib()
+
+
+def _number(program: str, *words: str) -> int:
+    """What a Python program prints last, from the project's folder."""
+    done = subprocess.run([sys.executable, "-c", program, *words], check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    return round(float(done.stdout.splitlines()[-1]))
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -345,14 +369,16 @@ def table(figures: Mapping[str, Any]) -> str:
         lines.append(f"{'':<{wide}} {'median':>9} {'p90':>9} {'least':>9} ms {'gains':>6} {'MiB':>6} {'labels':>9}")
         for row in at["rows"]:
             gains = f"{row['elision_gains']:.3f}" if row["elision_gains"] else ""
+            peak = row.get("peak_mib") or "-"
             times = " ".join(f"{row[key]:9.1f}" for key in ("median_ms", "p90_ms", "least_ms"))
             lines.append(
-                f"{row['name']:<{wide}} {times}    {gains:>6} {row['peak_mib'] or '-':>6} {row['equal_labels']:9.4%}  "
+                f"{row['name']:<{wide}} {times}    {gains:>6} {peak:>6} {row['equal_labels']:9.4%}  "
                 f"{row['backend']}, {row['provider']}, {row['precision']}; {row['settings']}"
             )
-    lines.append(f"\nMiB: peak of a process with this contender alone; without any {figures['idle_mib']}")
-    lines += [f"{name} is absent: {why}" for name, why in figures["cases"][0]["absent"].items()]
-    return "\n".join(lines)
+    if memory := figures.get("memory"):
+        lines.append(f"\nMiB: the peak of a process with this contender alone; without any {memory['idle_mib']}")
+    absent = {name: why for at in figures["cases"] for name, why in at["absent"].items()}
+    return "\n".join([*lines, *(f"{name} is absent: {why}" for name, why in absent.items())])
 
 
 if __name__ == "__main__":

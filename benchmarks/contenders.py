@@ -70,8 +70,6 @@ class Contender:
     """One run's time on the GPU alone, copies left out, where the library tells."""
     shared: bool = False
     """Whether several threads may call `run` at once."""
-    layout: str | None = None
-    """Of LAYOUTS, where it is PyTorch's."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,8 @@ class Answer(nn.Module):
 
 def eager(task: Task) -> Contender:
     """PyTorch as it is, in the memory layout that proves faster on this input."""
-    run, layout, why = _fastest(task, _call)
-    return Contender("PyTorch eager", f"inference_mode, {why}{_cuda(task)}", _torch(task), run, layout=layout)
+    run, layout = _fastest(task, _call)
+    return Contender("PyTorch eager", f"inference_mode, {layout}{_cuda(task)}", _torch(task), run)
 
 
 def cuda_graph(task: Task) -> Contender:
@@ -118,9 +116,8 @@ def cuda_graph(task: Task) -> Contender:
         if task.subject.net is None:
             raise Absent(task.subject.missing)
         raise Absent("needs a GPU and a CUDA build of torch, which pytorch.org tells how to install")
-    run, layout, why = _fastest(task, _captured)
-    settings = f"captured eagerly, {why}{_cuda(task)}"
-    return Contender("PyTorch CUDA graph", settings, _torch(task), run, layout=layout)
+    run, layout = _fastest(task, _captured)
+    return Contender("PyTorch CUDA graph", f"captured eagerly, {layout}{_cuda(task)}", _torch(task), run)
 
 
 def compiled(task: Task) -> Contender:
@@ -195,17 +192,17 @@ def label_map(out: np.ndarray | Tensor) -> np.ndarray:
     return labels(values) if values.ndim == 4 else values.astype(np.uint8, copy=False)
 
 
-def _fastest(task: Task, make: Callable[[nn.Module, Task, torch.memory_format], Run]) -> tuple[Run, str, str]:
-    """The net in the layout whose call, as `make` gives it, proves faster; which that is, and how long each took."""
+def _fastest(task: Task, make: Callable[[nn.Module, Task, torch.memory_format], Run]) -> tuple[Run, str]:
+    """The net in the layout whose call, as `make` gives it, proves faster; and how long each took, in words."""
     calls = {}
     for name in [task.alone] if task.alone else LAYOUTS:
         module, layout = task.answer(), LAYOUTS[name]
         calls[name] = make(module.to(memory_format=layout), task, layout)  # type: ignore[call-overload]
     if task.alone:
-        return calls[task.alone], task.alone, task.alone
+        return calls[task.alone], task.alone
     tried = {name: min(runs) * 1e3 for name, runs in interleave(calls, 3, 1, title="trying layouts").items()}
     best = min(tried, key=lambda name: tried[name])
-    return calls[best], best, f"{best} (tried: {', '.join(f'{name} {ms:.4g} ms' for name, ms in tried.items())})"
+    return calls[best], f"{best} (tried: {', '.join(f'{name} {ms:.4g} ms' for name, ms in tried.items())})"
 
 
 def _call(module: Callable[[Tensor], Tensor], task: Task, layout: torch.memory_format) -> Run:

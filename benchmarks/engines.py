@@ -5,6 +5,7 @@ What is built here has a profile for each shape that is timed, and for that shap
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,15 @@ def present(backend: str) -> None:
         load(backend)
     except BadInput as missing:
         raise Absent(f"{missing}; {INSTALL}") from missing
+
+
+def any_present() -> bool:
+    """Whether a library and a GPU for it are here."""
+    for backend in NAMES:
+        with contextlib.suppress(Absent):
+            present(backend)
+            return True
+    return False
 
 
 def _built(subject: Subject, backend: str, shapes: Sequence[Shape], folder: Path) -> Engine:

@@ -1,7 +1,7 @@
 """Everything that needs an NVIDIA GPU, step by step: tests, engines, proof, soak, latency, border, training.
 
-The subject is a net with random weights, in float32, as such with its border elided and, from pixels to labels, in
-float16. What is not installed is left out, with a line that says what to install; nothing stops at the first failure.
+The subject is a net with random weights: in float32, plain and with its border elided, and in float16 from pixels to
+labels. What is not installed is left out, with a line that says what to install; nothing stops at the first failure.
 Exit code 1 where a check failed, 2 where there is no GPU. Each step leaves JSON files in OUT, and OUT/check.json says
 how each ended.
 """
@@ -136,10 +136,9 @@ def commands(step: str, models: dict[str, Path], absent: dict[str, str], work: P
         case "latency":
             files = (*models.values(), *builds)
             return [["benchmarks/latency.py", str(path), *SHAPES, f"{out}/latency/{path.name}"] for path in files]
-        case "border":
-            return [["benchmarks/border.py", "--device", "cuda", "--out", str(out / "border")]]
-    training = ["benchmarks/training.py", "--device", "cuda", "--out", str(out / "training")]
-    return [] if TORCH in absent else [training]
+    if TORCH in absent:
+        return []
+    return [[f"benchmarks/{step}.py", "--device", "cuda", "--out", str(out / step)]]  # border, training
 
 
 def run(words: list[str]) -> dict[str, Any]:

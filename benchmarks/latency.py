@@ -102,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(threads)
 
     with tempfile.TemporaryDirectory() as folder:
-        # As export/to_onnx.py does: what is known to gain, where it is known.
-        border = KEEP if device.type == "cuda" else ELIDE
-        subject = find(options.model, options.weights, Path(folder), border)
+        # As export/to_onnx.py does: elided where that is known to gain.
+        on_gpu = device.type == "cuda" or (options.device != "cpu" and engines.any_present())
+        subject = find(options.model, options.weights, Path(folder), KEEP if on_gpu else ELIDE)
         spec = subject.spec
         megabytes = round(subject.file.stat().st_size / 1e6, 1)
         with engines.opened(subject, shapes, Path(folder), wanted=options.device != "cpu") as (opened, absent):

@@ -168,10 +168,11 @@ def _soak(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _border(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     nets = figures["exactness"]
     sizes, photographs = len(nets[0]["sizes"]), nets[0]["photographs"]
+    unequal = sum(of["labels_unequal"] for of in nets)
     yield (
-        "leaving out what the padding costs changes no label",
+        "leaving out what the padding costs changes no label" + (", ties aside" if unequal else ""),
         f"{len(nets)} nets at full width, each at {sizes} sizes from 1x1 on and on {photographs} photographs: scores "
-        f"within {_worst(nets, 'score_difference')} of the greatest, {sum(of['labels_unequal'] for of in nets)} of "
+        f"within {_worst(nets, 'score_difference')} of the greatest, {unequal} of "
         f"{sum(of['pixels'] for of in nets):,} labels unequal",
     )
 

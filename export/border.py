@@ -49,17 +49,26 @@ def elide(net: Net, least: float = WORTH) -> Net:
     if len(plans) < 2:
         return net
     made = Net(NetSpec(net.spec.name, tuple(_layers(trunk, plans))))
-    if _multiply_adds(made.spec) > (1 - least) * _multiply_adds(net.spec):
+    pastes = {layer.tops[0]: layer for layer in made.spec.layers if isinstance(layer, Paste)}
+    part = all(_borders_part(trunk.layers, trunk.image, pastes, axis, trunk.stride(axis)) for axis in (0, 1))
+    if not part or _multiply_adds(made.spec) > (1 - least) * _multiply_adds(net.spec):
         return net
     state = net.state_dict()
-    tables = _tables(net, trunk, {x.tops[0]: x for x in made.spec.layers if isinstance(x, Paste)})
+    tables = _tables(net, trunk, pastes)
     made.load_state_dict(state | tables, assign=True)
     return made.eval().requires_grad_(False)
 
 
 def _multiply_adds(spec: NetSpec) -> int:
-    """At 375x500, deconvolutions aside: those outweigh a narrow net's trunk, and nobody computes their zeros."""
-    return sum(row.multiply_adds for row in summarise(spec).rows if "Deconvolution" not in row.types)
+    """At 375x500 (or the declared size, where that does not fit), deconvolutions aside: those outweigh a narrow net's
+    trunk, and nobody computes their zeros.
+    """
+    try:
+        of = summarise(spec)
+    except ValueError:
+        _, _, height, width = spec.shapes()[spec.inputs[0]]
+        of = summarise(spec, (height, width))
+    return sum(row.multiply_adds for row in of.rows if "Deconvolution" not in row.types)
 
 
 def _layers(trunk: Trunk, plans: Sequence[Plan]) -> list[Layer]:
@@ -84,10 +93,10 @@ def _layers(trunk: Trunk, plans: Sequence[Plan]) -> list[Layer]:
                 high = (wanted[0].end - held[0].end, wanted[1].end - held[1].end)
                 key = (bottom, low, high)
                 if any((*low, *high)) and key not in padded:
-                    padded[key] = f"{named[bottom]}{len(padded)}"
+                    padded[key] = f"{named[bottom]}/edge{len(padded) + 1}"
                     made.append(
                         EdgePad(
-                            name=f"{bottom}/edge{len(padded)}",
+                            name=padded[key],
                             bottoms=(named[bottom],),
                             tops=(padded[key],),
                             low=low,
@@ -109,7 +118,7 @@ def _layers(trunk: Trunk, plans: Sequence[Plan]) -> list[Layer]:
 def _frame(image: str, top: str, plans: Sequence[Plan]) -> Frame:
     spans = [plan.windows[image] for plan in plans]
     return Frame(
-        name="frame",
+        name=f"{image}@frame",
         bottoms=(image,),
         tops=(top,),
         low=(-spans[0].start, -spans[1].start),
@@ -183,7 +192,7 @@ def _blank(
         for layer in layers:
             beyond = -torch.inf if isinstance(layer, Pooling) else 0.0
             bottoms = [own(bottom, beyond) for bottom in layer.bottoms]
-            blobs = dict(net.layer(layer.name).named_parameters())
+            blobs = net.layer(layer.name).state_dict()
             made = layer.forward(blobs, *bottoms)
             assert isinstance(made, Tensor)
             tops[layer.tops[0]] = made

@@ -104,18 +104,19 @@ class Paste(Layer):
         window, image = bottoms
         whole = blobs["table"]
         for axis in (0, 1):
-            whole = whole.index_select(1 + axis, self._cells(image.shape[2 + axis], axis).to(whole.device))
+            whole = whole.index_select(1 + axis, self._cells(image.shape[2 + axis], axis, whole.device))
         whole = whole.permute(0, 3, 1, 2).repeat(window.shape[0], 1, 1, 1)
         (top, left), (h, w) = self.start, window.shape[2:]
         whole[:, :, top : top + h, left : left + w] = window
         return whole
 
-    def _cells(self, image: int, axis: int) -> Tensor:
-        """The table's cell for each of the blank top's."""
+    def _cells(self, image: int, axis: int, device: torch.device) -> Tensor:
+        """The table's cell for each of the blank top's. Made where it is used: a CUDA graph captures no copy to it."""
         low, high, size = self.low[axis], self.high[axis], self.size(image, axis)
-        cells = torch.full((size,), low)
-        cells[:low] = torch.arange(low)
-        cells[size - high :] = low + 1 + image % self.stride[axis] * high + torch.arange(high)
+        cells = torch.full((size,), low, device=device)
+        cells[:low] = torch.arange(low, device=device)
+        first = low + 1 + image % self.stride[axis] * high
+        cells[size - high :] = torch.arange(first, first + high, device=device)
         return cells
 
 

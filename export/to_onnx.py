@@ -8,6 +8,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -55,9 +56,9 @@ def export_onnx(
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
     with atomic(path) as temporary:
-        write_model(net, temporary, about, io, expose, precision, border)
+        border = write_model(net, temporary, about, io, expose, precision, border)
         try:
-            return verify(net, temporary, io, about.mean if about else None)
+            return replace(verify(net, temporary, io, about.mean if about else None), border=border)
         except Disagreement as problem:
             raise Disagreement(f"{problem}; nothing written") from problem
 
@@ -70,14 +71,15 @@ def write_model(
     expose: Sequence[str] = (),
     precision: str = "fp32",
     border: str = KEEP,
-) -> None:
-    """What `export_onnx` writes, not verified: for what compares it in its own way."""
+) -> str:
+    """What `export_onnx` writes, not verified: for what compares it in its own way. What became of the border."""
     exported = elide(net) if border == ELIDE else net
     border = KEEP if exported is net else ELIDE
     properties = describe(net, about, io, precision, border).to_properties() if about else {}
     model = (to_half if precision == "fp16" else to_model)(exported, io, expose, about.mean if about else None)
     helper.set_model_props(model, properties)
     path.write_bytes(model.SerializeToString(deterministic=True))
+    return border
 
 
 def describe(net: Net, about: About, io: str, precision: str = "fp32", border: str = KEEP) -> Metadata:
@@ -201,8 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise BadInput(f"{net.spec.name} does not make one label map of one image: leave out --triton")
         print(f"note: {net.spec.name} does not make one label map of one image: runtime/ will not take this file")
     border = args.border or (KEEP if args.triton or args.precision == "fp16" else ELIDE)
-    what = f"{args.io}, {args.precision}, border {border}"
-    print(f"writing {net.spec.name} ({what}) and verifying it in ONNX Runtime ...", flush=True)
+    print(f"writing {net.spec.name} ({args.io}, {args.precision}) and verifying it in ONNX Runtime ...", flush=True)
     start = time.perf_counter()
     with triton.repository(args.triton, net.spec.name) if args.triton else contextlib.nullcontext(out) as file:
         report = export_onnx(net, file, about, args.io, precision=args.precision, border=border)

@@ -8,26 +8,37 @@ and holds what the whole run holds there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reference.layers import (
+    ELU,
     LRN,
+    AbsVal,
+    BatchNorm,
+    Bias,
     Concat,
     Convolution,
     Deconvolution,
     Dropout,
     Eltwise,
+    Input,
     Layer,
     Pooling,
+    Power,
+    PReLU,
     ReLU,
     Scale,
+    Sigmoid,
+    TanH,
     Window,
 )
 from reference.net import NetSpec
 
 # Layers that may run on a window: they look at a bounded neighbourhood, everywhere in the same way.
-LOCAL = (Convolution, Pooling, ReLU, LRN, Scale, Eltwise, Concat, Dropout)
+CELLWISE = (ReLU, PReLU, ELU, Sigmoid, TanH, AbsVal, Power, Scale, Bias, BatchNorm, LRN, Dropout)
+LOCAL = (Convolution, Pooling, Eltwise, Concat, *CELLWISE)
 
 
 @dataclass(frozen=True)
@@ -56,13 +67,14 @@ def zones(layers: Sequence[Layer], image: str, size: int, axis: int) -> dict[str
     """
     found = {image: Zones(1, size, 0, size, 0, size - 1)}
     for layer in layers:
-        below = [found[bottom] for bottom in layer.bottoms if bottom in found]
-        if below and len(below) == len(layer.bottoms) and is_local(layer):
-            made = _above(layer, below, axis, image)
-            if made:
-                found[layer.tops[0]] = made
-            else:
-                found.pop(layer.tops[0], None)
+        if isinstance(layer, Input):
+            continue
+        known = is_local(layer) and found.keys() >= set(layer.bottoms)
+        made = _above(layer, [found[bottom] for bottom in layer.bottoms], axis, image) if known else None
+        for top in layer.tops:
+            found.pop(top, None)
+        if made:
+            found[layer.tops[0]] = made
     return found
 
 
@@ -72,6 +84,8 @@ def is_local(layer: Layer) -> bool:
         return False
     if isinstance(layer, Convolution | Pooling) and any(layer.extent(axis) < layer.stride[axis] for axis in (0, 1)):
         return False  # it passes pixels over: of a small image it may see none
+    if isinstance(layer, BatchNorm) and layer.use_global_stats is False:
+        return False  # its statistics are those of the whole top
     if isinstance(layer, Concat):
         return layer.axis == 1
     return isinstance(layer, LOCAL) and not isinstance(layer, Deconvolution)
@@ -168,18 +182,33 @@ class Trunk:
 
     def _apart(self) -> list[Layer]:
         """The layers of whose tops no cell feels both border and image, for images of any size."""
-        known, kept = {self.image}, []
-        apart = [self._always_apart(axis) for axis in (0, 1)]
-        for layer in self.spec.layers:
-            local = layer.bottoms and known.issuperset(layer.bottoms) and is_local(layer)
-            if local and all(layer.tops[0] in each for each in apart):
+        settled = self._settled()
+        known, kept = {self.image} & settled, []
+        apart = set.intersection(settled, *(self._always_apart(axis) for axis in (0, 1)))
+        for layer in self.spec.needed(self.spec.outputs):
+            if layer.bottoms and known.issuperset(layer.bottoms) and is_local(layer) and layer.tops[0] in apart:
                 known.add(layer.tops[0])
                 kept.append(layer)
         return kept
 
+    def _settled(self) -> set[str]:
+        """The tops that mean one thing to all who read them: what rewrites them in place is local and comes first.
+
+        An image must stay what it is: blank ones are zero.
+        """
+        made, read, unsettled = set[str](), set[str](), set[str]()
+        for layer in self.spec.layers:
+            for top in layer.tops:
+                if top in made and not (layer.in_place and is_local(layer) and top not in {self.image, *read}):
+                    unsettled.add(top)
+                made.add(top)
+            if not layer.in_place:
+                read.update(layer.bottoms)
+        return made - unsettled
+
     def _always_apart(self, axis: int) -> set[str]:
-        strides = max((each.stride for each in self.zones(1, axis).values()), default=1)
-        found = [{t for t, z in self.zones(size, axis).items() if z.apart} for size in range(1, 2 * strides + 1)]
+        stride = math.lcm(*(each.stride for each in self.zones(1, axis).values()))
+        found = [{t for t, z in self.zones(size, axis).items() if z.apart} for size in range(1, 2 * stride + 1)]
         return set.intersection(*found)
 
     def zones(self, size: int, axis: int) -> dict[str, Zones]:
@@ -187,8 +216,9 @@ class Trunk:
         return zones(self.spec.layers, self.image, size, axis)
 
     def stride(self, axis: int) -> int:
+        """Pixels after which all of the tops' cells repeat: branches may have strides of their own."""
         found = self.zones(1, axis)
-        return max(found[top].stride for top in self.tops)
+        return math.lcm(*(found[top].stride for top in self.tops))
 
     def plan(self, axis: int) -> Plan | None:
         """The windows; of the ways to round an image's size that with the smallest frame. None where no way fits.

@@ -49,11 +49,14 @@ class Report:
     """Share of pixels with equal labels (where the two best scores tie within the tolerance they may differ)."""
     runtime: str
     """What ran the file: "ONNX Runtime 1.31.1, CPUExecutionProvider"."""
+    border: str = ""
+    """What became of the border, where that is known: "keep" or "elide"."""
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{f'{n} of ' if n > 1 else ''}{h}x{w}" for n, h, w in self.sizes)
         scores = "" if self.worst is None else f"scores within {self.worst:.1e} of the greatest, "
-        return f"{self.runtime}, agrees with PyTorch at {sizes}: {scores}labels equal on {self.agreement:.4%}"
+        border = {"keep": "; border kept", "elide": "; border elided"}.get(self.border, "")
+        return f"{self.runtime}, agrees with PyTorch at {sizes}: {scores}labels equal on {self.agreement:.4%}{border}"
 
 
 def verify(net: Net, path: str | Path, io: str = "scores", mean: Sequence[float] | None = None) -> Report:

@@ -49,8 +49,8 @@ def write_archive(saved: Checkpoint, folder: Path, split: str, path: Path, devic
     net = place(saved.net, device).eval()
     with atomic(path) as temporary, tarfile.open(temporary, "w:gz") as archive:
         for name, image in tqdm(images.items(), "labelling", unit="image", disable=None, leave=False):
-            x = torch.from_numpy(preprocess([read_image(image)], saved.about.mean)).to(device)
-            label = Image.fromarray(net(x)[0].argmax(0).to(torch.uint8).cpu().numpy())
+            x = preprocess([read_image(image)], saved.about.mean, saved.about.channel_order)
+            label = Image.fromarray(net(torch.from_numpy(x).to(device))[0].argmax(0).to(torch.uint8).cpu().numpy())
             label.putpalette(voc_palette().tobytes())
             content = io.BytesIO()
             label.save(content, format="PNG")

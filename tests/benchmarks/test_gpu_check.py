@@ -43,7 +43,7 @@ def planned(*absent: str) -> dict[str, list[list[str]]]:
 def test_everything_is_run_on_every_backend() -> None:
     steps = planned()
     counts = {step: len(commands) for step, commands in steps.items()}
-    assert counts == {"tests": 1, "engines": 6, "proof": 9, "soak": 9, "latency": 9, "training": 1}
+    assert counts == {"tests": 1, "engines": 6, "proof": 9, "soak": 9, "latency": 9, "border": 1, "training": 1}
     made = {words[words.index("-o") + 1] for words in steps["engines"]}
     assert all(
         {words[1] for words in steps[step]} == made | set(map(str, MODELS.values())) for step in ("proof", "soak")
@@ -56,7 +56,7 @@ def test_everything_is_run_on_every_backend() -> None:
 
 def test_what_is_absent_is_left_out_and_nothing_else() -> None:
     steps = planned("TensorRT", "TensorRT-RTX", "PyTorch")
-    assert steps["engines"] == steps["training"] == [] and len(steps["tests"]) == 1
+    assert steps["engines"] == steps["border"] == steps["training"] == [] and len(steps["tests"]) == 1
     assert (
         [words[1] for words in steps["soak"]]
         == [words[1] for words in steps["latency"]]
@@ -67,7 +67,7 @@ def test_what_is_absent_is_left_out_and_nothing_else() -> None:
     assert all(words[1].endswith(".tensorrt-rtx.engine") for words in steps["proof"])
 
 
-@pytest.mark.parametrize("step", ["engines", "proof", "soak", "latency", "training"])
+@pytest.mark.parametrize("step", ["engines", "proof", "soak", "latency", "border", "training"])
 def test_the_commands_have_the_options_that_are_given(step: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in planned()[step]:
         script = importlib.import_module(words[0].removesuffix(".py").replace("/", "."))

@@ -21,7 +21,20 @@ from export.trunk import Trunk, zones
 from fcn.record import ROOT
 from reference import NETS, build
 from reference.caffe import net_from_text
-from reference.layers import Convolution, Input, Layer, Pooling
+from reference.layers import (
+    ELU,
+    BatchNorm,
+    Bias,
+    Concat,
+    Convolution,
+    Eltwise,
+    Input,
+    Layer,
+    Pooling,
+    PReLU,
+    ReLU,
+    Scale,
+)
 from reference.net import Net, NetSpec
 from tests.export.nets import about, compute, narrow, session
 from tests.tolerances import ELIDED
@@ -190,6 +203,72 @@ def test_any_chain_of_windows_computes_the_same(
         return
     whole = net(image(height, width))
     assert (less(image(height, width)) - whole).abs().max() <= ELIDED * whole.abs().max()
+
+
+def pairs(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(least, most), st.integers(least, most))
+
+
+IN_PLACE = (ReLU, PReLU, ELU, Scale, Bias, BatchNorm)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> NetSpec:
+    """Branches, joins, skips, in-place layers before and after others have read, and windows that are not square."""
+    layers: list[Layer] = [Input(name="data", tops=("data",), shape=(1, 3, 60, 60))]
+    if draw(st.booleans()) and draw(st.booleans()):
+        layers.append(Scale(name="mean", bottoms=("data",), tops=("data",), bias_term=True))
+    first = {"kernel_size": draw(pairs(1, 5)), "stride": draw(pairs(1, 2)), "pad": draw(pairs(12, 30))}
+    layers.append(Convolution(name="top0", bottoms=("data",), tops=("top0",), num_output=3, **first))
+    for i in range(1, draw(st.integers(3, 9))):
+        tops = list(dict.fromkeys(layer.tops[0] for layer in layers[1:] if layer.tops != ("data",)))
+        below = draw(st.sampled_from(tops[-3:]))
+        new = {"name": f"top{i}", "bottoms": (below,), "tops": (f"top{i}",)}
+        kind = draw(st.sampled_from(("convolution", "pooling", "in place", "in place", "join", "image")))
+        if kind == "in place":
+            made: Layer = draw(st.sampled_from(IN_PLACE))(name=f"layer{i}", bottoms=(below,), tops=(below,))
+        elif kind == "join":
+            new["bottoms"] = (below, draw(st.sampled_from(tops)))
+            made = draw(st.sampled_from((Concat, Eltwise)))(**new)
+        elif kind == "pooling":
+            kernel = draw(pairs(2, 3))
+            stride = tuple(min(a, b) for a, b in zip(kernel, draw(pairs(1, 3)), strict=True))
+            made = Pooling(**new, kernel_size=kernel, stride=stride, pad=draw(pairs(0, 1)))
+        else:
+            if kind == "image":
+                new["bottoms"] = ("data",)
+            sizes = {"kernel_size": draw(pairs(1, 3)), "stride": draw(pairs(1, 2)), "pad": draw(pairs(0, 2))}
+            if kind == "image" and draw(st.booleans()):
+                sizes = first
+            made = Convolution(**new, **sizes, dilation=draw(pairs(1, 2)), num_output=3)
+        try:
+            NetSpec("graph", (*layers, made)).shapes()
+        except ValueError:
+            continue
+        layers.append(made)
+    return NetSpec("graph", tuple(layers))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(graphs(), st.integers(1, 40), st.integers(1, 40))
+def test_any_graph_computes_the_same(spec: NetSpec, height: int, width: int) -> None:
+    """Elided as far as it may be, or passed through: every output is the whole net's."""
+    net = Net(spec).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for layer in spec.layers:
+        for blob in net.layer(layer.name).parameters() if not isinstance(layer, Input) else ():
+            blob.normal_(0, 1 / blob[0].numel() ** 0.5 if blob.ndim > 1 else 1, generator=generator)
+            if isinstance(layer, BatchNorm):
+                blob.abs_().add_(0.1)  # variances, and what they are to be divided by
+    less = elide(net, least=0)
+    try:
+        spec.shapes(data=(1, 3, height, width))
+    except ValueError:  # the image is smaller than a kernel
+        return
+    x = {"data": image(height, width)}
+    whole, found = net.run(spec.outputs, x), less.run(spec.outputs, x)
+    for top in spec.outputs:
+        assert (found[top] - whole[top]).abs().max() <= ELIDED * whole[top].abs().max(), (top, less.spec.layers)
 
 
 def test_weights_are_shared_and_the_net_is_left_as_it_is() -> None:

@@ -110,9 +110,11 @@ def test_every_export_is_parsed_and_built_with_free_sizes(
     [("voc-fcn8s", "scores", "fp32"), ("voc-fcn8s", "image", "fp16"), ("voc-fcn-googlenet", "labels", "fp32")],
 )
 def test_elided_borders_are_built_with_free_sizes(
-    name: str, io: str, precision: str, library: Any, tmp_path: Path
+    name: str, io: str, precision: str, library: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Their windows follow from the image's size by shape operations, which the parser must take as such."""
+    """Their windows follow from the image's size by shape operations, which the parser must take as such; it makes many
+    layers of each.
+    """
     from export.border import ELIDE
     from export.to_onnx import write_model
     from tests.export.nets import about, narrow
@@ -124,6 +126,8 @@ def test_elided_borders_are_built_with_free_sizes(
     declared = (-1, -1, -1, 3) if io == "image" else (-1, 3, -1, -1)
     assert built.ranges() == [profiles.default(declared)]
     assert built.described().provenance["border"] == ELIDE
+    assert sum(built.precision.values()) < (450 if name == "voc-fcn8s" else 500)
+    assert "is elided, which no GPU was timed with" in capsys.readouterr().out
 
 
 def test_the_sidecar_says_what_was_built_of_what(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
