@@ -261,12 +261,12 @@ def test_any_graph_computes_the_same(spec: NetSpec, height: int, width: int) -> 
             if isinstance(layer, BatchNorm):
                 blob.abs_().add_(0.1)  # variances, and what they are to be divided by
     less = elide(net, least=0)
-    try:
-        spec.shapes(data=(1, 3, height, width))
-    except ValueError:  # the image is smaller than a kernel
-        return
     x = {"data": image(height, width)}
-    whole, found = net.run(spec.outputs, x), less.run(spec.outputs, x)
+    try:
+        whole = net.run(spec.outputs, x)
+    except (ValueError, RuntimeError):  # the image is smaller than a kernel, or joins do not fit at its size
+        return
+    found = less.run(spec.outputs, x)
     for top in spec.outputs:
         assert (found[top] - whole[top]).abs().max() <= ELIDED * whole[top].abs().max(), (top, less.spec.layers)
 
