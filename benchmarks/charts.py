@@ -42,18 +42,25 @@ def border(figures: Mapping[str, Any]) -> Figure:
     """As `latency`, one panel a net and size, elided contenders in another colour. figures: of border.json."""
     panels = {f"{at['net']}, {at['height']}x{at['width']}": at["rows"] for at in figures["cases"]}
     what = f"{figures['device']}, {figures['threads']} threads"
-    return _bars(panels, f"{what}: ms, median | p90 | p99", lambda row: row["border"] == "elide")
+    columns = 2 if len(panels) > 1 else 1
+    return _bars(panels, f"{what}: ms, median | p90 | p99", lambda row: row["border"] == "elide", columns)
 
 
 def _bars(
-    panels: Mapping[str, Sequence[Mapping[str, Any]]], title: str, differs: Callable[[Mapping[str, Any]], bool]
+    panels: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
+    differs: Callable[[Mapping[str, Any]], bool],
+    columns: int = 1,
 ) -> Figure:
     """One panel each; the rows that differ have another colour."""
-    tallest = max(map(len, panels.values()))
+    tallest, down = max(map(len, panels.values())), -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, (0.5 + 0.42 * tallest) * len(panels) + 0.5), layout="constrained")
-        places = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for ax, (name, rows) in zip(places, panels.items(), strict=True):
+        size = 5.2 * columns, (0.5 + 0.42 * tallest) * down + 0.5
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        places = [*figure.subplots(down, columns, squeeze=False).flat]
+        for ax in places[len(panels) :]:
+            ax.axis("off")
+        for ax, (name, rows) in zip(places, panels.items(), strict=False):
             for place, row in enumerate(rows):
                 colour = COLOURS["8s"] if differs(row) else COLOURS["16s"]
                 ax.barh(place, row["median_ms"], height=0.62, color=colour, alpha=0.85)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import border
+from benchmarks import border, charts
 from benchmarks.contenders import Task
 from benchmarks.subject import scenes
 from export.border import ELIDE, KEEP
@@ -41,6 +41,8 @@ def test_every_library_plain_and_elided(tmp_path: Path) -> None:
     said = run("voc-fcn8s:40x56", *NARROW, "--images", str(tmp_path / "photos"), *out)
     found = json.loads((tmp_path / "out" / "border.json").read_text())
     assert (tmp_path / "out" / "border.png").stat().st_size > 10_000
+    (ax,) = charts.border(found).axes
+    assert len(ax.patches) == len(found["cases"][0]["rows"])  # a bar each
     (exact,), (at,) = found["exactness"], found["cases"]
     assert exact["pixels"] == sum(h * w for h, w in border.SIZES) + 33 * 47 and exact["photographs"] == 1
     assert exact["labels_unequal"] <= exact["pixels_tied"] and 0 < exact["score_difference"] < border.EXACT
