@@ -39,8 +39,8 @@ def elide(net: Net, least: float = WORTH) -> Net:
     """The same function of its input, run on a window around the image as far as that is exact.
 
     Weights are shared with `net`. A net of which nothing can be elided is given back as it is, and so is one that would
-    not be spared the share `least` of its multiply-adds: pasting costs too. In inference only: in training, gradients
-    flow into the weights from the border too.
+    not be spared the share `least` of its multiply-adds: pasting costs too. On the CPU, and in inference only: in
+    training, gradients flow into the weights from the border too.
     """
     if len(net.spec.inputs) != 1:
         return net
@@ -51,7 +51,8 @@ def elide(net: Net, least: float = WORTH) -> Net:
     made = Net(NetSpec(net.spec.name, tuple(_layers(trunk, plans))))
     pastes = {layer.tops[0]: layer for layer in made.spec.layers if isinstance(layer, Paste)}
     part = all(_borders_part(trunk.layers, trunk.image, pastes, axis, trunk.stride(axis)) for axis in (0, 1))
-    if not part or _multiply_adds(made.spec) > (1 - least) * _multiply_adds(net.spec):
+    whole, less = _multiply_adds(net.spec, made.spec)
+    if not part or less > (1 - least) * whole:
         return net
     state = net.state_dict()
     tables = _tables(net, trunk, pastes)
@@ -59,16 +60,17 @@ def elide(net: Net, least: float = WORTH) -> Net:
     return made.eval().requires_grad_(False)
 
 
-def _multiply_adds(spec: NetSpec) -> int:
-    """At 375x500 (or the declared size, where that does not fit), deconvolutions aside: those outweigh a narrow net's
-    trunk, and nobody computes their zeros.
+def _multiply_adds(*specs: NetSpec) -> list[int]:
+    """At 375x500, or at the first one's declared size where that does not fit it; deconvolutions aside: those outweigh
+    a narrow net's trunk, and nobody computes their zeros.
     """
     try:
-        of = summarise(spec)
+        size = summarise(specs[0]).size
     except ValueError:
-        _, _, height, width = spec.shapes()[spec.inputs[0]]
-        of = summarise(spec, (height, width))
-    return sum(row.multiply_adds for row in of.rows if "Deconvolution" not in row.types)
+        _, _, height, width = specs[0].shapes()[specs[0].inputs[0]]
+        size = height, width
+    rows = [summarise(spec, size).rows for spec in specs]
+    return [sum(row.multiply_adds for row in each if "Deconvolution" not in row.types) for each in rows]
 
 
 def _layers(trunk: Trunk, plans: Sequence[Plan]) -> list[Layer]:

@@ -24,7 +24,7 @@ from export.verify import Disagreement, Report, verify
 from fcn import cli
 from fcn.cli import BadInput
 from fcn.files import atomic, sha256
-from fcn.images import BGR, voc_palette
+from fcn.images import BGR, ORDERS, voc_palette
 from reference import NETS, build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, net_to_text
 from reference.checkpoint import About
@@ -51,7 +51,7 @@ def export_onnx(
     classes, N x H x W uint8; "image" these too, of N x H x W x 3 uint8 RGB instead of Caffe's input.
     expose: further Caffe tops to give as outputs, for comparisons layer by layer. precision: "fp32", or "fp16" for
     a graph of float16 between these ends. border: "keep", or "elide" for a graph that runs on a window around the image
-    where that is exact (see export/border.py; the command's default): tops within it are not there to expose.
+    where that is exact (see export/border.py; the command elides float32 files): tops within it cannot be exposed.
     The same net and `about` give the same bytes. Raises BadInput for a net that cannot be exported, and Disagreement
     (a BadInput) where ONNX Runtime computes something else than PyTorch: then nothing is written.
     """
@@ -167,6 +167,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="scores",
         help="scores: Caffe's input to its scores; labels: to the best classes' ids; image: uint8 RGB to these ids",
     )
+    parser.add_argument(
+        "--channel-order",
+        choices=ORDERS,
+        help=f"in which a Caffe net takes an image's channels: RGB where they are no colours (HHA); not given: {BGR}",
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of all between input and output")
     parser.add_argument(
         "--border",
@@ -222,9 +227,9 @@ def load(args: argparse.Namespace) -> tuple[Net, About | None, Path]:
         raise BadInput(f"{args.source} has its own weights: leave out --random, --width and --seed")
     source = args.source or (None if random else latest())
     if source and source.suffix == ".prototxt":
-        return _caffe(source, args.weights, tuple(args.mean or MEAN))
-    if args.weights or args.mean:
-        raise BadInput("--weights and --mean belong to a Caffe net: give its .prototxt")
+        return _caffe(source, args.weights, tuple(args.mean or MEAN), args.channel_order or BGR)
+    if args.weights or args.mean or args.channel_order:
+        raise BadInput("--weights, --mean and --channel-order belong to a Caffe net: give its .prototxt")
     if source:
         return _checkpoint(source)
     return _random(args.random or "voc-fcn8s", args.width, args.seed, "" if random else "no trained run found: ")
@@ -238,7 +243,9 @@ def _checkpoint(path: Path) -> tuple[Net, About, Path]:
     return loaded.net, loaded.about, path.with_suffix(".onnx")
 
 
-def _caffe(prototxt: Path, weights: Path | None, mean: tuple[float, float, float]) -> tuple[Net, About | None, Path]:
+def _caffe(
+    prototxt: Path, weights: Path | None, mean: tuple[float, float, float], order: str
+) -> tuple[Net, About | None, Path]:
     if weights is None:
         raise BadInput(f"{prototxt}: a Caffe net's weights are in another file: give it with --weights")
     net = load_prototxt(prototxt)
@@ -248,7 +255,7 @@ def _caffe(prototxt: Path, weights: Path | None, mean: tuple[float, float, float
         lacks = ", ".join(report.missing[:3])
         raise BadInput(f"{weights}: lacks {lacks} of {prototxt}: these are another net's weights")
     print(report, flush=True)
-    return net, plain_about(net, prototxt.stem, mean), prototxt.with_suffix(".onnx")
+    return net, plain_about(net, prototxt.stem, mean, order), prototxt.with_suffix(".onnx")
 
 
 def _random(name: str, width: float, seed: int, reason: str) -> tuple[Net, About | None, Path]:
@@ -263,7 +270,7 @@ def _random(name: str, width: float, seed: int, reason: str) -> tuple[Net, About
     return net, plain_about(net, f"random weights, seed {seed}", MEAN), Path("out") / f"{name}.onnx"
 
 
-def plain_about(net: Net, origin: str, mean: tuple[float, float, float]) -> About | None:
+def plain_about(net: Net, origin: str, mean: tuple[float, float, float], order: str = BGR) -> About | None:
     """A description for weights that come without one: VOC's classes where there are 21, else numbered ones.
 
     None for a net that does not give one label map of one image.
@@ -273,7 +280,8 @@ def plain_about(net: Net, origin: str, mean: tuple[float, float, float]) -> Abou
         return None
     classes = CLASSES if channels == len(CLASSES) else tuple(f"class {i}" for i in range(channels))
     palette = tuple(tuple(colour) for colour in voc_palette()[:channels].tolist())
-    return About(recipe=origin, iteration=0, dataset="unknown", classes=classes, palette=palette, mean=mean)
+    about = About(recipe=origin, iteration=0, dataset="unknown", classes=classes, palette=palette, mean=mean)
+    return replace(about, channel_order=order)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 from tqdm import tqdm
 
+from export.border import ELIDE, KEEP
 from export.ends import IMAGE
 from export.graph import label_names, takes_one_size
 from fcn.cli import BadInput
@@ -50,12 +51,12 @@ class Report:
     runtime: str
     """What ran the file: "ONNX Runtime 1.31.1, CPUExecutionProvider"."""
     border: str = ""
-    """What became of the border, where that is known: "keep" or "elide"."""
+    """What became of the border, of export.border.BORDERS; "" where nobody said."""
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{f'{n} of ' if n > 1 else ''}{h}x{w}" for n, h, w in self.sizes)
         scores = "" if self.worst is None else f"scores within {self.worst:.1e} of the greatest, "
-        border = {"keep": "; border kept", "elide": "; border elided"}.get(self.border, "")
+        border = {KEEP: "; border kept", ELIDE: "; border elided"}.get(self.border, "")
         return f"{self.runtime}, agrees with PyTorch at {sizes}: {scores}labels equal on {self.agreement:.4%}{border}"
 
 

@@ -77,8 +77,8 @@ class OrtBackend:
             raise BadInput(f"{path}: its names are damaged ({error}); {AGAIN}") from error
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """What the file takes and gives: N x 3 x H x W float32 (BGR, mean subtracted) or N x H x W x 3 uint8 RGB ->
-        N x K x H x W float32 scores or N x H x W labels.
+        """What the file takes and gives: N x 3 x H x W float32 (channels in their order, mean subtracted) or N x H x W
+        x 3 uint8 RGB -> N x K x H x W float32 scores or N x H x W labels.
 
         Raises MemoryError where the memory does not suffice, BadInput where the model refuses the input (a
         graph of fixed size, say).

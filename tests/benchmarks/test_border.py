@@ -78,7 +78,7 @@ def test_another_function_is_not_timed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = border.prepare("voc-fcn-alexnet", 1 / 32, tmp_path / "other", [])
     with pytest.raises(BadInput, match="computes something else"):
-        border.compare({KEEP: arms[KEEP], ELIDE: other[ELIDE]}, [], torch.device("cpu"), 1)
+        border.compare({KEEP: arms[KEEP], ELIDE: other[ELIDE]}, [], 1)
 
 
 def test_opencv_takes_the_same_input(tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def test_an_engine_is_timed_beside_the_file_it_was_built_from(tmp_path: Path) ->
     assert subject.model is None and subject.missing == f"{tmp_path / 'm.onnx'}, its source, is not there any more"
 
 
+def test_no_engine_is_at_hand_without_a_gpu() -> None:
+    """Then benchmarks/latency.py exports for the CPU."""
+    if has_gpu():
+        pytest.skip("this machine has a GPU")
+    assert not engines.any_present()
+
+
 def test_an_engine_that_cannot_run_here_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the runtime's own line: nothing else is timed in its place."""
     if has_gpu():

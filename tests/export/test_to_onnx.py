@@ -108,6 +108,19 @@ def test_channels_that_are_no_colours_stay_in_their_order(tmp_path: Path) -> Non
     with pytest.raises(BadInput, match="in the order RGB: export it with --io labels"):
         export_onnx(saved.net, tmp_path / "image.onnx", saved.about, "image")
 
+    save_prototxt(net, tmp_path / "caffe.prototxt", deploy=True)
+    save_caffemodel(net, tmp_path / "caffe.caffemodel")
+    words = [
+        str(tmp_path / "caffe.prototxt"),
+        "--weights",
+        str(tmp_path / "caffe.caffemodel"),
+        "--channel-order",
+        "RGB",
+    ]
+    assert main([*words, "--mean", *map(str, mean)]) == 0
+    with Segmenter.open(tmp_path / "caffe.onnx", "cpu", threads=1) as segmenter:
+        assert np.array_equal(segmenter.scores(picture).argmax(0), found.argmax(0))
+
 
 def test_without_a_description_the_file_has_no_metadata(tmp_path: Path) -> None:
     export_onnx(narrow(), tmp_path / "net.onnx", expose=["pool3", "score"])
