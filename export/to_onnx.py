@@ -22,9 +22,10 @@ from export.precision import PRECISIONS, to_half
 from export.tiling import tiling
 from export.verify import Disagreement, Report, verify
 from fcn import cli
+from fcn.classes import BGR, ORDERS
 from fcn.cli import BadInput
 from fcn.files import atomic, sha256
-from fcn.images import BGR, ORDERS, voc_palette
+from fcn.images import voc_palette
 from reference import NETS, build, checkpoint
 from reference.caffe import load_caffemodel, load_prototxt, net_to_text
 from reference.checkpoint import About

@@ -1,8 +1,12 @@
-"""What weights and models say of their classes, checked wherever a file says it."""
+"""What weights and models say of their classes and of their images, checked wherever a file says it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+ORDERS = BGR, RGB = "BGR", "RGB"
+"""In which order a net takes the channels of an image that is decoded as RGB: reversed (colours, as OpenCV gave them to
+Caffe), or as they are (HHA)."""
 
 
 def check(classes: Sequence[str], palette: Sequence[Sequence[int]], mean: Sequence[float]) -> None:

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fcn.classes import BGR
 from fcn.cli import BadInput
 from fcn.files import atomic, existing
 
 VOID = 255
-ORDERS = BGR, RGB = "BGR", "RGB"
-"""In which order a net takes the channels of an image that is decoded as RGB: reversed (colours, as OpenCV gave them to
-Caffe), or as they are (HHA)."""
 MAX_PIXELS = 2**27  # a decoded image of 400 MB: Pillow's own guard only warns
 # Pillow would go by a file's content, not its name, and hand PostScript, for one, to Ghostscript to execute.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -32,8 +30,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def preprocess(images: Sequence[np.ndarray] | np.ndarray, mean: Sequence[float], order: str = BGR) -> np.ndarray:
-    """N images of one size, H x W x 3 uint8 RGB -> N x 3 x H x W float32: the channels in `order` (of ORDERS) minus the
-    mean (in that order); nothing is resized.
+    """N images of one size, H x W x 3 uint8 RGB -> N x 3 x H x W float32: the channels in `order`, of ORDERS in
+    fcn/classes.py, minus the mean (in that order); nothing is resized.
 
     Bit for bit what the authors' data layers (`load_image` in voc_layers.py) and infer.py compute: they subtract a mean
     in double precision from float32 and round once. A float32 mean would round twice: a third of all values differ.

@@ -14,10 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fcn.classes import check
+from fcn.classes import BGR, ORDERS, check
 from fcn.cli import BadInput
 from fcn.files import atomic, existing
-from fcn.images import BGR, ORDERS
 from reference.caffe import net_from_text, net_to_text
 from reference.net import Net
 
@@ -39,7 +38,7 @@ class About:
     mean: tuple[float, float, float]  # subtracted from 0-255 values, in channel_order
     void: int = 255
     provenance: dict[str, Any] = field(default_factory=dict)
-    channel_order: str = BGR  # of fcn.images.ORDERS
+    channel_order: str = BGR  # of fcn.classes.ORDERS
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from fcn.classes import check
+from fcn.classes import BGR, ORDERS, check
 from fcn.cli import BadInput
-from fcn.images import BGR, ORDERS
 
 FORMAT = 1
 PREFIX = "fcn."
@@ -67,7 +66,7 @@ class Metadata:
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: recipe, iteration, command, date, versions... anything that JSON holds."""
     channel_order: str = BGR
-    """Of fcn.images.ORDERS."""
+    """Of fcn.classes.ORDERS."""
     void: int = 255
     """The label that means "no class" in ground truth; a net never gives it."""
     tiling: tuple[Tiling, Tiling] | None = None

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fcn.classes import BGR
 from fcn.cli import BadInput
 from fcn.files import existing
-from fcn.images import BGR, VOID, preprocess, read_image, read_label
+from fcn.images import VOID, preprocess, read_image, read_label
 
 Mean = tuple[float, float, float]
 # What the authors call the input of a net that has one, and its label.

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fcn.classes import BGR, RGB
 from fcn.cli import BadInput
 from fcn.files import existing
-from fcn.images import BGR, RGB, preprocess, read_depth, read_image, voc_palette
+from fcn.images import preprocess, read_depth, read_image, voc_palette
 from reference.data.dataset import INPUT, LABEL, Entry, Files, float32, list_file, read_list
 from reference.data.matlab import read_ids
 
