@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import charts
-from benchmarks.latency import parse_sizes
 from export.trunk import Trunk, Zones
 from fcn.cli import BadInput, command, parser
 from fcn.files import atomic
 from reference import NETS
 from reference.layers import Pair
-
-PICTURES = (".png", ".svg", ".pdf")
+from reference.show import PICTURES, parse_size
+from reference.summary import SIZE
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,12 @@ class Region:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser("zones.py", __doc__ or "", "python benchmarks/zones.py voc-fcn8s --draw fcn8s-zones.png")
     args.add_argument("net", choices=NETS, metavar="NET", help=f"one of {', '.join(NETS)}")
-    args.add_argument("--size", default="375x500", metavar="HxW", help="of the image")
+    args.add_argument("--size", metavar="HxW", help="of the image; not given: 375x500")
     args.add_argument("--draw", type=Path, metavar="FILE", help=f"draw it ({' '.join(PICTURES)})")
     options = args.parse_args(argv)
     if options.draw and options.draw.suffix not in PICTURES:
         raise BadInput(f"{options.draw}: give a name that ends in {' or '.join(PICTURES)}")
-    (size,) = sizes if len(sizes := parse_sizes(options.size)) == 1 else [None]
-    if size is None:
-        raise BadInput(f"--size {options.size}: give one size")
+    size = parse_size(options.size) or SIZE
     found = regions(options.net, size)
     print(table(found))
     if options.draw:
@@ -86,8 +83,8 @@ def regions(net: str, size: Pair) -> list[Region]:
     if len(spec.inputs) > 1:
         raise BadInput(f"{net}: takes {len(spec.inputs)} images; its border is not elided")
     trunk = Trunk(spec)
-    plans = [plan for axis in (0, 1) if (plan := trunk.plan(axis))] if trunk.frontier else []
-    if len(plans) < 2:
+    plans = trunk.plans()
+    if not plans:
         raise BadInput(f"{net}: nothing of its border can be elided")
     rows, columns = (trunk.zones(size[axis], axis) for axis in (0, 1))
     found = []

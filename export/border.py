@@ -45,8 +45,8 @@ def elide(net: Net, least: float = WORTH) -> Net:
     if len(net.spec.inputs) != 1:
         return net
     trunk = Trunk(net.spec)
-    plans = [plan for axis in (0, 1) if (plan := trunk.plan(axis))] if trunk.frontier else []
-    if len(plans) < 2:
+    plans = trunk.plans()
+    if not plans:
         return net
     made = Net(NetSpec(net.spec.name, tuple(_layers(trunk, plans))))
     pastes = {layer.tops[0]: layer for layer in made.spec.layers if isinstance(layer, Paste)}

@@ -220,6 +220,13 @@ class Trunk:
         found = self.zones(1, axis)
         return math.lcm(*(found[top].stride for top in self.tops))
 
+    def plans(self) -> tuple[Plan, Plan] | None:
+        """The windows of both axes; None where nothing can run on one."""
+        if not self.frontier:
+            return None
+        rows, columns = self.plan(0), self.plan(1)
+        return (rows, columns) if rows and columns else None
+
     def plan(self, axis: int) -> Plan | None:
         """The windows; of the ways to round an image's size that with the smallest frame. None where no way fits.
 
